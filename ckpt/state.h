@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * state.h — training state: what a checkpoint needs beyond the model folder to resume bit for bit.
+ *
+ * checkpoint-N/ is a complete HF folder plus state.safetensors: the parameters in `real` (exact,
+ * whatever the folder's dtype), optimizer moments, and metadata strings (step, tokens, rng, hashes).
+ * A checkpoint is written to a temporary folder, synced, then renamed: it is there whole or not.
+ */
+#ifndef KEEL_STATE_H
+#define KEEL_STATE_H
+
+#include "ckpt/safetensors.h"
+#include "model/model.h"
+
+struct state;                               /* named arrays and strings */
+struct state *state_new(void);
+void state_free(struct state *s);
+void state_set_text(struct state *s, const char *key, const char *fmt, ...) PRINTF_LIKE(3, 4);
+const char *state_text(const struct state *s, const char *key);         /* NULL if absent */
+/* Arrays of real, borrowed until saved; after loading, read out with state_get_array. */
+void state_set_array(struct state *s, const char *key, const real *v, size_t n);
+int state_get_array(const struct state *s, const char *key, real *v, size_t n,
+                    struct err *e) MUST_CHECK;
+int state_save(const struct state *s, const char *path, struct err *e) MUST_CHECK;
+struct state *state_load(const char *path, struct err *e) MUST_CHECK;
+
+/* Folder transaction: begin gives a fresh "<final>.tmp" beside it (caller frees); commit syncs and
+ * renames over `final` (an older one is moved aside first and removed last). */
+char *folder_begin(const char *final, struct err *e) MUST_CHECK;
+int folder_commit(const char *tmp, const char *final, struct err *e) MUST_CHECK;
+/* checkpoint-N with the highest N that is complete under dir; caller frees; NULL: none. */
+char *checkpoint_latest(const char *dir, int64_t *step);
+#endif

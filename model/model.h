@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * model.h — a decoder-only transformer: configuration, named parameters, forward pass.
+ *
+ * Parameters are one contiguous block in the order of the architecture's table; each is a tensor
+ * with its Hugging Face name. What is trainable is a property of each parameter (struct freeze);
+ * gradients exist for trainable entries only, as compact blocks in parameter order, contiguous in
+ * one block (grad_block): clipping, optimizers and reductions see one flat vector.
+ *
+ *     struct model *m = model_new(&cfg, &err);              // zeroed parameters
+ *     model_init(m, rng);                                   // or ckpt/hf.h: hf_load
+ *     model_grad_alloc(m);                                  // after freezes are set
+ *     struct node *h = model_hidden(g, m, &batch, NULL);    // [T,C] after the final norm
+ *     struct node *loss = g_linear_cross_entropy(g, h, model_head(g, m), labels, NULL);
+ */
+#ifndef KEEL_MODEL_H
+#define KEEL_MODEL_H
+
+#include "model/op.h"
+#include "model/rng.h"
+
+#define MODEL_MAX_EOS 8
+
+/* Names and meaning as in config.json (spec: Hugging Face LlamaConfig). */
+struct model_config {
+    char model_type[32];                    /* "llama" */
+    int vocab_size, hidden_size, intermediate_size, num_hidden_layers;
+    int num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
+    double rms_norm_eps, rope_theta;
+    bool tie_word_embeddings;
+    double initializer_range;
+    int bos_token_id;                       /* -1: none */
+    int eos_token_id[MODEL_MAX_EOS], eos_count;
+    int pad_token_id;                       /* -1: none */
+    enum dtype dtype;                       /* storage dtype on disk: F32, BF16 or F16 */
+};
+
+/* Which entries of a parameter train. A unit freezes along one axis: rows of gate, up, q, k, v;
+ * columns of down and o. */
+enum freeze_kind { FREEZE_NONE, FREEZE_ROWS, FREEZE_COLS, FREEZE_ALL };
+struct freeze {
+    enum freeze_kind kind;
+    int32_t *live;                          /* ascending indices of trainable rows/columns; owned */
+    int nlive;
+};
+
+struct param {
+    char name[96];                          /* "model.layers.0.mlp.gate_proj.weight" */
+    struct tensor t;                        /* view into the model's block */
+    int layer;                              /* -1: not in a layer */
+    double init_std;                        /* 0: constant init_value */
+    double init_value;
+    struct freeze freeze;
+    real *grad;                             /* NULL: nothing trainable. ROWS: [nlive, cols];
+                                               COLS: [rows, nlive]; NONE: same shape as t */
+    size_t grad_count;                      /* trainable entries */
+};
+
+struct kv_cache;
+struct model;
+
+struct arch {
+    const char *model_type;                 /* config.json model_type */
+    const char *hf_class;                   /* "LlamaForCausalLM" */
+    /* Appends every parameter by model_param_add. */
+    void (*params)(struct model *m);
+    /* [T,C] after the final norm; calls graph_tap at the points of graph.h. */
+    struct node *(*hidden)(struct graph *g, struct model *m, const struct batch *b,
+                           struct kv_cache *cache);
+};
+extern const struct arch *const arch_table[];       /* ends with NULL */
+const struct arch *arch_find(const char *model_type);   /* NULL: none */
+const char *arch_list(void);                        /* "llama", for messages */
+
+struct model {
+    struct model_config cfg;
+    const struct arch *arch;
+    struct param *params;
+    int nparams;
+    real *block;                            /* all parameters */
+    size_t count;                           /* entries in block */
+    real *grad_block;                       /* all trainable gradients; NULL before grad_alloc */
+    size_t grad_count;
+    float *inv_freq;                        /* [D/2] */
+};
+
+/* Checks the config (sizes > 0, heads divide, ...); NULL and *e when it cannot be. */
+struct model *model_new(const struct model_config *cfg, struct err *e) MUST_CHECK;
+void model_free(struct model *m);           /* NULL is allowed */
+/* Random initialisation: normal(0, initializer_range), norms 1; a function of the seed alone. */
+void model_init(struct model *m, uint64_t seed);
+struct model *model_clone(const struct model *m);       /* parameters copied, no freeze, no grads */
+void model_copy_params(struct model *dst, const struct model *src);     /* same shapes */
+
+struct param *model_param(const struct model *m, const char *name);     /* NULL if absent */
+struct param *model_layer_param(const struct model *m, int layer, const char *suffix);  /* BUG */
+struct param *model_param_add(struct model *m, int layer, const char *name, int ndim,
+                              int64_t d0, int64_t d1, double init_std, double init_value);
+
+/* Freezes are set by mask.h; this resets to all trainable. */
+void model_unfreeze(struct model *m);
+/* (Re)allocates grad_block for the trainable entries, zeroed; every freeze change needs it. */
+void model_grad_alloc(struct model *m);
+void model_grad_free(struct model *m);
+void model_grad_zero(struct model *m);
+
+/* Forward. cache NULL: plain. Nodes live in g. */
+struct node *model_hidden(struct graph *g, struct model *m, const struct batch *b,
+                          struct kv_cache *cache);
+struct node *model_head(struct graph *g, struct model *m);      /* w[V,C], the tied one if tied */
+struct param *model_head_param(const struct model *m);
+
+/* ---- KV cache: S sequences of up to `capacity` tokens ---- */
+struct kv_cache {
+    int nseq, capacity;
+    struct kv_layer *layers;                /* [L] */
+    int32_t *len;                           /* [S] tokens present; the caller advances it */
+    real *block;
+};
+struct kv_cache *kv_cache_new(const struct model *m, int nseq, int capacity);
+void kv_cache_free(struct kv_cache *c);     /* NULL is allowed */
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * rng.h — seeded random numbers (GSL's mt19937), explicit state, no globals.
+ *
+ * Anything that must not depend on history (data order, random units) is drawn from a fresh
+ * generator keyed by (seed, purpose, index): see rng_keyed.
+ */
+#ifndef KEEL_RNG_H
+#define KEEL_RNG_H
+
+#include "model/base.h"
+
+struct rng;
+struct rng *rng_new(uint64_t seed);
+/* Generator that is a function of (seed, purpose, index) alone, e.g. ("shuffle", epoch). */
+struct rng *rng_keyed(uint64_t seed, const char *purpose, uint64_t index);
+void rng_free(struct rng *r);                       /* NULL is allowed */
+double rng_uniform(struct rng *r);                  /* [0, 1) */
+double rng_normal(struct rng *r);                   /* mean 0, variance 1 */
+uint64_t rng_below(struct rng *r, uint64_t n);      /* 0 .. n-1, unbiased; n >= 1 */
+void rng_shuffle(struct rng *r, int *v, int n);     /* Fisher-Yates */
+/* n distinct values of 0 .. total-1, ascending, into out. */
+void rng_choose(struct rng *r, int total, int n, int *out);
+/* State as bytes, for checkpoints. */
+size_t rng_state_size(const struct rng *r);
+void rng_state_get(const struct rng *r, void *out);
+int rng_state_set(struct rng *r, const void *in, size_t n, struct err *e) MUST_CHECK;
+/* Installs an error handler that ends in BUG: GSL's default aborts without our context. */
+void rng_init_gsl(void);
+#endif

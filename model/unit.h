@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * unit.h — the attributable units of an architecture (SSAH arXiv 2410.10862 §3, FLAP).
+ *
+ *   mlp   j in [0,F)     row j of gate_proj and up_proj, column j of down_proj;
+ *                        its activation is column j of tap mlp.hidden
+ *   attn  j in [0,H*D)   column j of o_proj and the row of v_proj that feeds it (under GQA a v row
+ *                        is shared by H/K channels; it is frozen if any of them is);
+ *                        its activation is column j of tap attn.heads
+ *   head  h in [0,H)     all D attn channels of the head, and its rows of q_proj; k_proj and
+ *                        v_proj rows of its kv head, shared likewise
+ *
+ * Units of a map are numbered layer by layer, within a layer kind by kind, within a kind by index:
+ * the tie-break order (layer, kind, index) everywhere.
+ */
+#ifndef KEEL_UNIT_H
+#define KEEL_UNIT_H
+
+#include "model/model.h"
+
+enum unit_kind { UNIT_MLP, UNIT_ATTN, UNIT_HEAD, UNIT_KIND_COUNT };
+struct unit_kind_info {
+    const char *name;                       /* "mlp" */
+    const char *help;
+    enum tap_point tap;                     /* where its activation is seen */
+};
+extern const struct unit_kind_info unit_kind_table[UNIT_KIND_COUNT];
+int unit_kind_find(const char *name);       /* -1: none */
+
+struct unit {
+    enum unit_kind kind;
+    int layer, index;
+};
+struct unit_map {
+    int layers;
+    int kinds;                              /* bit set: 1 << UNIT_MLP | ... */
+    int per_kind[UNIT_KIND_COUNT];          /* units a layer; 0 for kinds that are not in the map */
+    int per_layer, count;                   /* totals */
+    int head_dim, heads, kv_heads, intermediate;
+};
+/* kinds: UNIT_ATTN and UNIT_HEAD exclude each other (BUG). */
+struct unit_map unit_map_make(const struct model_config *cfg, int kinds);
+bool unit_map_equal(const struct unit_map *a, const struct unit_map *b);
+struct unit unit_at(const struct unit_map *map, int id);
+int unit_id(const struct unit_map *map, struct unit u);
+/* The first id of (layer, kind); its units are consecutive. */
+int unit_base(const struct unit_map *map, int layer, enum unit_kind kind);
+/* Columns of the tap's activation that belong to the unit: [*first, *first + *n). */
+void unit_columns(const struct unit_map *map, struct unit u, int *first, int *n);
+/* The output matrix whose columns read the unit: down_proj or o_proj of the layer. */
+struct param *unit_out_param(const struct model *m, int layer, enum unit_kind kind);
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * data.h — JSONL files to tokenised examples; packed batches.
+ *
+ * One object a line; the format of a row is known by its fields (DATA_FORMATS, `keel config list`):
+ *   messages               {"messages": [{"role", "content"}, ...]}
+ *   preference             {"prompt", "chosen", "rejected"}  strings or message lists
+ *   prompt_completion      {"prompt", "completion"}
+ *   instruction            {"instruction", "input"?, "output"?}   joined by one blank line
+ *   text                   {"text"}
+ *   prompt                 {"prompt"}                        (evaluation only)
+ * Extra fields are ignored. With a chat template in force, prompts are user turns and answers are
+ * assistant turns; with "none" the strings are joined and EOS is appended (as TRL does).
+ * Every refused row is counted and named by file:line; an empty completion, a prompt that is not a
+ * prefix, a row with nothing to learn is an error, never a silent skip (truncation: see config).
+ */
+#ifndef KEEL_DATA_H
+#define KEEL_DATA_H
+
+#include "model/batch.h"
+#include "model/chat.h"
+#include "train/config.h"
+
+enum data_need { NEED_PROMPT, NEED_COMPLETION, NEED_PAIR };
+
+struct data_format {
+    const char *name, *fields, *help;
+    /* (row, needs) -> example; see data.c */
+    int needs;                              /* bit set of 1 << enum data_need it can serve */
+    int (*parse)(void *json_row, void *out, struct err *e);
+    bool (*match)(void *json_row);
+};
+extern const struct data_format data_format_table[];    /* ends with name == NULL */
+
+/* One token sequence; labels[i] = 1: token i is learnt (predicted from i-1). */
+struct seq {
+    int32_t *ids;
+    uint8_t *carries;
+    int n;
+    int prompt_len;                         /* tokens before the first that carries loss */
+    int ncarry;
+};
+struct example {
+    struct seq a;                           /* the sequence; for pairs: prompt + chosen */
+    struct seq b;                           /* pairs: prompt + rejected; else n = 0 */
+    char *prompt, *completion;              /* the plain texts (completion NULL for prompts) */
+    const char *file;                       /* borrowed from the dataset */
+    int line;
+};
+struct dataset {
+    struct example *ex;
+    int n;
+    char **files;
+    int nfiles;
+    int dropped, truncated;                 /* by the truncation rule */
+    size_t tokens, learnt;                  /* totals over all sequences */
+    char hash[65];                          /* SHA-256 over ids and carries, in order */
+};
+struct data_opts {
+    enum data_need need;
+    int max_length;                         /* 0: no limit */
+    int truncation;                         /* 0 error, 1 drop, 2 truncate */
+    bool completion_only;                   /* false: prompt tokens carry loss too */
+    int max_samples;                        /* 0: all; the first ones */
+    int32_t eos_id;
+};
+/* Reads all files in order. For NEED_PROMPT seq a is the prompt ready for generation. */
+struct dataset *dataset_load(const struct strlist *files, const struct chat_template *chat,
+                             const struct tokenizer *tok, const struct data_opts *o,
+                             struct err *e) MUST_CHECK;
+void dataset_free(struct dataset *d);       /* NULL is allowed */
+
+/* The order of epoch `epoch`: a permutation that is a function of (seed, epoch) alone. */
+void dataset_order(const struct dataset *d, uint64_t seed, int epoch, bool shuffle, int *order);
+
+/* Packs sequences (a, or a and b of each pair: all a first, then all b) into one batch; owns its
+ * arrays. labels[t] is the next token where that carries loss, else LABEL_IGNORE. */
+struct packed {
+    struct batch batch;
+    int32_t *ids, *labels, *offsets;
+    int ncarry;                             /* labels that count */
+    int cap_tok, cap_seq;
+};
+void packed_build(struct packed *p, const struct example *const *ex, int n, bool pairs);
+void packed_build_seqs(struct packed *p, const struct seq *const *seqs, int n);
+void packed_release(struct packed *p);
+#endif
