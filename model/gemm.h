@@ -20,6 +20,7 @@ void gemm_serial(bool ta, bool tb, int64_t m, int64_t n, int64_t k, real alpha, 
 /* Sets OpenMP's number of threads (0: OMP_NUM_THREADS, else all cores) and holds BLAS to one. */
 void gemm_threads(int n);
 int gemm_max_threads(void);
+int gemm_thread_index(void);            /* of the calling thread in a parallel region, from 0 */
 
 /* OpenBLAS falls back to kernels several times slower on processors it does not know. If the
  * chosen kernels are below what this processor can run and the user has not set

@@ -81,7 +81,7 @@ struct model {
     size_t count;                           /* entries in block */
     real *grad_block;                       /* all trainable gradients; NULL before grad_alloc */
     size_t grad_count;
-    float *inv_freq;                        /* [D/2] */
+    float *inv_freq;                        /* [D/2] rotary frequencies, rope_theta^(-2i/D) */
 };
 
 /* Checks the config (sizes > 0, heads divide, ...); NULL and *e when it cannot be. */
@@ -109,6 +109,9 @@ struct node *model_hidden(struct graph *g, struct model *m, const struct batch *
                           struct kv_cache *cache);
 struct node *model_head(struct graph *g, struct model *m);      /* w[V,C], the tied one if tied */
 struct param *model_head_param(const struct model *m);
+
+/* The table for g_rope at the batch's positions; lives in g until the step ends. */
+const real *model_rope(struct graph *g, const struct model *m, const struct batch *b);
 
 /* ---- KV cache: S sequences of up to `capacity` tokens ---- */
 struct kv_cache {

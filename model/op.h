@@ -41,10 +41,10 @@ struct node *g_rms_norm(struct graph *g, struct node *x, struct node *w, real ep
 struct node *g_silu(struct graph *g, struct node *x);
 /* y = silu(gate) * up */
 struct node *g_swiglu(struct graph *g, struct node *gate, struct node *up);
-/* Half-split rotary embedding of x[T, N*D] at the batch's positions; inv_freq[D/2] borrowed.
- * y[i] = x[i] cos - x[i+D/2] sin;  y[i+D/2] = x[i+D/2] cos + x[i] sin;  angle = pos inv_freq[i] */
-struct node *g_rope(struct graph *g, struct node *x, const struct batch *b, int head_dim,
-                    const float *inv_freq);
+/* Half-split rotary embedding of x[T, N*D]: y[i] = x[i] cos - x[i+D/2] sin,
+ * y[i+D/2] = x[i+D/2] cos + x[i] sin. table[T,D], borrowed until step end: for each token D/2 cosines,
+ * then D/2 sines of position * inv_freq[i]. */
+struct node *g_rope(struct graph *g, struct node *x, int head_dim, const real *table);
 
 /* Keys and values of earlier tokens, for generation. Layout per layer: [S, capacity, K*D]. */
 struct kv_layer {
@@ -71,6 +71,8 @@ struct node *g_cross_entropy(struct graph *g, struct node *x, const int32_t *lab
  * gradient is formed in the forward pass, while a chunk's logits are there. */
 struct node *g_linear_cross_entropy(struct graph *g, struct node *h, struct node *w,
                                     const int32_t *labels, const real *weight);
+/* Rows whose largest logit is the label, of a node made by g_linear_cross_entropy. */
+int linear_cross_entropy_hits(const struct node *n);
 /* y[N] = log softmax(h w^T)[labels[t]] for each row, rows with LABEL_IGNORE give 0; chunked, logits
  * recomputed in backward. */
 struct node *g_linear_logprob(struct graph *g, struct node *h, struct node *w,

@@ -47,6 +47,16 @@ int unit_id(const struct unit_map *map, struct unit u);
 int unit_base(const struct unit_map *map, int layer, enum unit_kind kind);
 /* Columns of the tap's activation that belong to the unit: [*first, *first + *n). */
 void unit_columns(const struct unit_map *map, struct unit u, int *first, int *n);
+/* Which entries of which matrices a unit owns; ends with suffix == NULL. */
+struct unit_part {
+    enum unit_kind kind;
+    const char *suffix;                     /* "mlp.gate_proj.weight", behind the layer's prefix */
+    enum freeze_kind axis;                  /* FREEZE_ROWS or FREEZE_COLS */
+    bool shared;                            /* one row for the channels of H/K heads */
+};
+extern const struct unit_part unit_part_table[];
+/* The row or column of the part that belongs to a column of the tap's activation. */
+int unit_part_index(const struct unit_map *map, const struct unit_part *part, int channel);
 /* The output matrix whose columns read the unit: down_proj or o_proj of the layer. */
 struct param *unit_out_param(const struct model *m, int layer, enum unit_kind kind);
 #endif

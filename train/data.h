@@ -2,13 +2,15 @@
  *
  * data.h — JSONL files to tokenised examples; packed batches.
  *
- * One object a line; the format of a row is known by its fields (DATA_FORMATS, `keel config list`):
- *   messages               {"messages": [{"role", "content"}, ...]}
- *   preference             {"prompt", "chosen", "rejected"}  strings or message lists
- *   prompt_completion      {"prompt", "completion"}
- *   instruction            {"instruction", "input"?, "output"?}   joined by one blank line
- *   text                   {"text"}
- *   prompt                 {"prompt"}                        (evaluation only)
+ * One object a line; the format of a row is known by its fields (data_format_table):
+ *   messages                {"messages": [{"role", "content"}, ...]}
+ *   preference              {"prompt", "chosen", "rejected"}  strings or message lists
+ *   prompt_completion       {"prompt", "completion"}          the same
+ *   instruction             {"instruction", "input"?, "output"}   joined by one blank line
+ *   instruction_preference  {"instruction", "input"?, "chosen", "rejected"}
+ *   text                    {"text"}
+ *   prompt                  {"prompt"} or {"instruction", "input"?}, whatever else the row holds
+ * Where single answers are wanted, preference rows give the chosen one.
  * Extra fields are ignored. With a chat template in force, prompts are user turns and answers are
  * assistant turns; with "none" the strings are joined and EOS is appended (as TRL does).
  * Every refused row is counted and named by file:line; an empty completion, a prompt that is not a
@@ -23,12 +25,13 @@
 
 enum data_need { NEED_PROMPT, NEED_COMPLETION, NEED_PAIR };
 
+struct json_t;                              /* jansson's */
+struct data_row;                            /* data_format.h */
 struct data_format {
     const char *name, *fields, *help;
-    /* (row, needs) -> example; see data.c */
     int needs;                              /* bit set of 1 << enum data_need it can serve */
-    int (*parse)(void *json_row, void *out, struct err *e);
-    bool (*match)(void *json_row);
+    bool (*match)(const struct json_t *row);    /* by the fields that are there */
+    int (*parse)(const struct json_t *row, struct data_row *out, struct err *e);
 };
 extern const struct data_format data_format_table[];    /* ends with name == NULL */
 
@@ -64,7 +67,7 @@ struct data_opts {
     int max_samples;                        /* 0: all; the first ones */
     int32_t eos_id;
 };
-/* Reads all files in order. For NEED_PROMPT seq a is the prompt ready for generation. */
+/* Reads all items ("file.jsonl?field=value#first:last", see jsonl.h) in order. For NEED_PROMPT seq a is the prompt ready for generation. */
 struct dataset *dataset_load(const struct strlist *files, const struct chat_template *chat,
                              const struct tokenizer *tok, const struct data_opts *o,
                              struct err *e) MUST_CHECK;

@@ -11,6 +11,7 @@
  *   refusal_loss, utility_loss, task_loss   mean negative log-prob a learnt token, in nats
  *   exact_match             greedy completion equals the answer after trimming blanks, n, Wilson
  * R is the set of first tokens of the rows in `refusals`, fixed by the parent.
+ * Items: 0/1 for shares, margins, and for losses the linearised row values whose mean is the loss.
  */
 #ifndef KEEL_EVAL_H
 #define KEEL_EVAL_H
@@ -80,6 +81,10 @@ struct eval_opts {
 int evaluate(struct graph *g, struct model *m, const struct eval_sets *s, const struct eval_opts *o,
              struct evaluation *out, struct err *e) MUST_CHECK;
 void evaluation_release(struct evaluation *ev);
+/* {"refusal": {"value", "lo", "hi", "n", "unit", "better", "items": [...]}, ...} for the measured
+ * figures, as jansson's json_t; reading back recomputes the intervals from the items. */
+struct json_t *evaluation_to_json(const struct evaluation *ev, bool items);
+int evaluation_from_json(struct evaluation *ev, const struct json_t *j, struct err *e) MUST_CHECK;
 /* Mean loss a learnt token over a dataset: *items [n] per-row means (caller frees; NULL: unwanted). */
 double dataset_loss(struct graph *g, struct model *m, const struct dataset *d, int batch_tokens,
                     double **items);

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * report_svg.c — line charts of the HTML report, as SVG text inside the page.
+ *
+ * A chart is read without a script: axes with round ticks, a band (or whiskers, where a curve runs
+ * back and forth in x) per interval, a marker shape and dash per series so that colour is never the
+ * only cue, the name of each series at the end of its line, pushed apart where they would collide.
+ * Colours come from the page's style sheet by class (s0..s7, Okabe-Ito), which makes one picture
+ * serve light, dark and print. Coordinates have one decimal: a tenth of a pixel is not seen.
+ *
+ * Reference: P. S. Heckbert, Nice numbers for graph labels, Graphics Gems (1990), for the ticks.
+ */
+#include "attrib/report_blocks.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLOURS 8
+#define WIDTH 560.0
+#define HEIGHT 320.0
+#define LEFT 56.0
+#define TOP 14.0
+#define BOTTOM 44.0
+#define LABEL_CHAR 5.9                      /* mean advance of a letter at the label size */
+#define LABEL_MAX 26                        /* letters of a label beside the plot */
+#define LABEL_STEP 13.0                     /* least distance of two labels */
+#define MARKERS_MAX 40                      /* points of a series that still get markers */
+
+struct axis {
+    double lo, hi, step;                    /* data range, distance of ticks */
+    double from, to;                        /* the same in pixels */
+};
+
+static bool finite_point(const struct point *p) {
+    return isfinite(p->x) && isfinite(p->y);
+}
+
+static bool has_bounds(const struct point *p) {
+    return finite_point(p) && isfinite(p->lo) && isfinite(p->hi);
+}
+
+/* 1, 2 or 5 times a power of ten, so that the range holds about n steps. */
+static double nice_step(double range, int n) {
+    double raw = range / n, base = pow(10, floor(log10(raw))), f = raw / base;
+    return base * (f < 1.5 ? 1 : f < 3.5 ? 2 : f < 7.5 ? 5 : 10);
+}
+
+/* The range [lo, hi] of data made into an axis; `whole`: ends on ticks. */
+static struct axis axis_make(double lo, double hi, int ticks, bool whole, double from, double to) {
+    if (!(lo <= hi))
+        lo = 0, hi = 1;
+    if (hi - lo <= 1e-12 * MAX(fabs(lo), fabs(hi)) || hi == lo) {
+        double pad = lo == 0 ? 1 : 0.1 * fabs(lo);
+        lo -= pad, hi += pad;
+    }
+    struct axis a = {lo, hi, nice_step(hi - lo, ticks), from, to};
+    if (whole) {
+        a.lo = floor(lo / a.step + 1e-9) * a.step;
+        a.hi = ceil(hi / a.step - 1e-9) * a.step;
+    }
+    return a;
+}
+
+static double at(const struct axis *a, double v) {
+    return a->from + (v - a->lo) / (a->hi - a->lo) * (a->to - a->from);
+}
+
+static void put_tick_text(struct str *out, double v, double step) {
+    char buf[NUMBER_TEXT_MAX];
+    bool plain = fabs(v) < 1e6 && step >= 1e-4;
+    int decimals = plain ? MAX(0, (int)ceil(-log10(step) - 1e-9)) : -1;
+    if (fabs(v) < step * 1e-9)
+        v = 0;
+    str_add(out, number_text(buf, v, decimals));
+}
+
+static void put_axes(struct str *out, const struct chart *c, const struct axis *x,
+                     const struct axis *y) {
+    double mid = (x->from + x->to) / 2, half = (y->from + y->to) / 2;
+    for (double k = ceil(y->lo / y->step - 1e-9); k * y->step <= y->hi + 1e-9 * y->step; k++) {
+        double v = k * y->step, py = at(y, v);
+        str_addf(out, "<path class=\"%s\" d=\"M%.1f %.1fH%.1f\"/>"
+                 "<text class=\"tick e\" x=\"%.1f\" y=\"%.1f\">",
+                 k == 0 ? "zero" : "grid", x->from, py, x->to, x->from - 6, py + 3.5);
+        put_tick_text(out, v, y->step);
+        str_add(out, "</text>\n");
+    }
+    for (double k = ceil(x->lo / x->step - 1e-9); k * x->step <= x->hi + 1e-9 * x->step; k++) {
+        double v = k * x->step, px = at(x, v);
+        str_addf(out, "<path class=\"mark\" d=\"M%.1f %.1fv4\"/>"
+                 "<text class=\"tick m\" x=\"%.1f\" y=\"%.1f\">", px, y->from, px, y->from + 16);
+        put_tick_text(out, v, x->step);
+        str_add(out, "</text>\n");
+    }
+    str_addf(out, "<path class=\"mark\" d=\"M%.1f %.1fH%.1f\"/>\n", x->from, y->from, x->to);
+    str_addf(out, "<text class=\"axis m\" x=\"%.1f\" y=\"%.1f\">", mid, HEIGHT - 8);
+    html_escape(out, c->x_label);
+    str_addf(out, "</text>\n<text class=\"axis m\" transform=\"translate(12 %.1f) rotate(-90)\">",
+             half);
+    html_escape(out, c->y_label);
+    str_add(out, "</text>\n");
+}
+
+/* Does x grow along the series? Only then is a filled band readable. */
+static bool runs_forward(const struct series *s) {
+    double last = -INFINITY;
+    for (int i = 0; i < s->npoint; i++) {
+        if (!finite_point(&s->point[i]))
+            continue;
+        if (s->point[i].x < last)
+            return false;
+        last = s->point[i].x;
+    }
+    return true;
+}
+
+static void put_whisker(struct str *out, const struct point *p, const struct axis *x,
+                        const struct axis *y) {
+    str_addf(out, "M%.1f %.1fV%.1f", at(x, p->x), at(y, p->lo), at(y, p->hi));
+}
+
+/* Bands over runs of two or more points that follow each other, whiskers elsewhere. */
+static void put_bounds(struct str *out, const struct series *s, int colour, const struct axis *x,
+                       const struct axis *y) {
+    bool forward = runs_forward(s);
+    struct str band = {0}, whisker = {0};
+    for (int i = 0; i < s->npoint;) {
+        int end = i;
+        while (end < s->npoint && has_bounds(&s->point[end]))
+            end++;
+        if (end - i >= 2 && forward) {
+            for (int k = i; k < end; k++)
+                str_addf(&band, "%c%.1f %.1f", k == i ? 'M' : 'L', at(x, s->point[k].x),
+                         at(y, s->point[k].hi));
+            for (int k = end - 1; k >= i; k--)
+                str_addf(&band, "L%.1f %.1f", at(x, s->point[k].x), at(y, s->point[k].lo));
+            str_addc(&band, 'Z');
+        } else {
+            for (int k = i; k < end; k++)
+                put_whisker(&whisker, &s->point[k], x, y);
+        }
+        i = MAX(end, i + 1);
+    }
+    if (band.len)
+        str_addf(out, "<path class=\"band s%d\" d=\"%s\"/>\n", colour, band.s);
+    if (whisker.len)
+        str_addf(out, "<path class=\"whisker s%d\" d=\"%s\"/>\n", colour, whisker.s);
+    str_release(&band);
+    str_release(&whisker);
+}
+
+/* One marker around the origin, radius about 3; filled by the class. */
+static const char *const marker_shapes[] = {
+    "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",               /* circle */
+    "M-2.7-2.7h5.4v5.4h-5.4z",                          /* square */
+    "M0-3.6L3.4 2.6H-3.4z",                             /* triangle up */
+    "M0-3.9L3.5 0L0 3.9L-3.5 0z",                       /* diamond */
+    "M0 3.6L3.4-2.6H-3.4z",                             /* triangle down */
+    "M-1-3.4h2v2.4h2.4v2h-2.4v2.4h-2v-2.4h-2.4v-2h2.4z",    /* plus */
+    "M-3.4-1h6.8v2h-6.8z",                              /* bar */
+    "M-1-3.4h2v6.8h-2z",                                /* post */
+};
+
+static void put_line(struct str *out, const struct series *s, int colour, const struct axis *x,
+                     const struct axis *y) {
+    bool pen = false;
+    str_addf(out, "<path class=\"line s%d\" d=\"", colour);
+    for (int i = 0; i < s->npoint; i++) {
+        const struct point *p = &s->point[i];
+        if (finite_point(p))
+            str_addf(out, "%c%.1f %.1f", pen ? 'L' : 'M', at(x, p->x), at(y, p->y));
+        pen = finite_point(p);
+    }
+    str_add(out, "\"/>\n");
+    for (int i = 0; i < s->npoint && s->npoint <= MARKERS_MAX; i++) {
+        const struct point *p = &s->point[i];
+        char a[NUMBER_TEXT_MAX], b[NUMBER_TEXT_MAX];
+        if (!finite_point(p))
+            continue;
+        str_addf(out, "<path class=\"dot s%d\" transform=\"translate(%.1f %.1f)\" d=\"%s\"><title>",
+                 colour, at(x, p->x), at(y, p->y), marker_shapes[colour]);
+        html_escape(out, s->label);
+        str_addf(out, ": %s, %s", number_text(a, p->x, -1), number_text(b, p->y, -1));
+        if (has_bounds(p))
+            str_addf(out, " [%s, %s]", number_text(a, p->lo, -1), number_text(b, p->hi, -1));
+        str_add(out, "</title></path>\n");
+    }
+}
+
+/* ---- names at the ends of the lines ---- */
+
+struct label {
+    int series;
+    double x, y;                            /* end of the line */
+    double ly;                              /* where the name stands */
+};
+
+static int label_above(const void *pa, const void *pb) {
+    const struct label *a = pa, *b = pb;
+    return a->y != b->y ? (a->y > b->y) - (a->y < b->y) : a->series - b->series;
+}
+
+/* Pushes names apart, downwards from the top and then back up from the bottom of the plot. */
+static void spread_labels(struct label *l, int n, double top, double bottom) {
+    double step = n > 1 ? MIN(LABEL_STEP, (bottom - top) / (n - 1)) : LABEL_STEP;
+    for (int i = 0; i < n; i++)
+        l[i].ly = MAX(l[i].y, i ? l[i - 1].ly + step : top);
+    for (int i = n - 1; i >= 0; i--)
+        l[i].ly = MIN(l[i].ly, i < n - 1 ? l[i + 1].ly - step : bottom);
+}
+
+/* The first LABEL_MAX letters of a name. */
+static void put_short(struct str *out, const char *s) {
+    int n = 0;
+    const char *p = s;
+    for (; *p && n <= LABEL_MAX; p++)
+        n += ((unsigned char)p[1] & 0xc0) != 0x80;
+    char *head = xstrndup(s, (size_t)(p - s));
+    html_escape(out, head);
+    if (*p)
+        str_add(out, "…");
+    free(head);
+}
+
+static void put_labels(struct str *out, const struct chart *c, const struct axis *x,
+                       const struct axis *y) {
+    struct label *l = xcalloc((size_t)c->nseries, sizeof *l);
+    int n = 0;
+    for (int i = 0; i < c->nseries; i++) {
+        const struct series *s = &c->series[i];
+        int end = s->npoint - 1;
+        while (end >= 0 && !finite_point(&s->point[end]))
+            end--;
+        if (end >= 0)
+            l[n++] = (struct label){i, at(x, s->point[end].x), at(y, s->point[end].y), 0};
+    }
+    qsort(l, (size_t)n, sizeof *l, label_above);
+    spread_labels(l, n, y->to + 2, y->from - 2);
+    for (int i = 0; i < n; i++) {
+        int colour = l[i].series % COLOURS;
+        double lx = x->to + 14;
+        if (lx - l[i].x > 20 || fabs(l[i].ly - l[i].y) > 3)
+            str_addf(out, "<path class=\"lead s%d\" d=\"M%.1f %.1fL%.1f %.1f\"/>", colour,
+                     l[i].x + 4, l[i].y, lx - 3, l[i].ly);
+        str_addf(out, "<text class=\"name s%d\" x=\"%.1f\" y=\"%.1f\">", colour, lx, l[i].ly + 3.5);
+        put_short(out, c->series[l[i].series].label);
+        str_add(out, "</text>\n");
+    }
+    free(l);
+}
+
+static int longest_label(const struct chart *c) {
+    int most = 0;
+    for (int i = 0; i < c->nseries; i++) {
+        int n = 0;
+        for (const char *p = c->series[i].label; *p; p++)
+            n += ((unsigned char)*p & 0xc0) != 0x80;
+        most = MAX(most, MIN(n, LABEL_MAX + 1));
+    }
+    return most;
+}
+
+static void put_legend(struct str *out, const struct chart *c) {
+    str_add(out, "<ul class=\"legend\">");
+    for (int i = 0; i < c->nseries; i++) {
+        int colour = i % COLOURS;
+        str_addf(out, "<li><svg viewBox=\"0 -6 26 12\" width=\"26\" height=\"12\">"
+                 "<path class=\"line s%d\" d=\"M1 0H25\"/>"
+                 "<path class=\"dot s%d\" transform=\"translate(13 0)\" d=\"%s\"/></svg>",
+                 colour, colour, marker_shapes[colour]);
+        html_escape(out, c->series[i].label);
+        str_add(out, "</li>");
+    }
+    str_add(out, "</ul>\n");
+}
+
+void svg_chart(struct str *out, const struct chart *c) {
+    double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
+    for (int i = 0; i < c->nseries; i++)
+        for (int k = 0; k < c->series[i].npoint; k++) {
+            const struct point *p = &c->series[i].point[k];
+            if (!finite_point(p))
+                continue;
+            x0 = MIN(x0, p->x), x1 = MAX(x1, p->x);
+            y0 = MIN(y0, has_bounds(p) ? MIN(p->lo, p->y) : p->y);
+            y1 = MAX(y1, has_bounds(p) ? MAX(p->hi, p->y) : p->y);
+        }
+    if (!(x0 <= x1)) {
+        str_add(out, "<p class=\"note\">no points</p>\n");
+        return;
+    }
+    double right = WIDTH - 18 - LABEL_CHAR * longest_label(c);
+    struct axis x = axis_make(x0, x1, 6, false, LEFT + 8, right - 4);
+    struct axis y = axis_make(y0, y1, 5, true, HEIGHT - BOTTOM, TOP);
+    if (c->nseries > 1)
+        put_legend(out, c);
+    str_addf(out, "<svg class=\"chart\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", WIDTH,
+             HEIGHT);
+    html_escape(out, c->y_label);
+    str_add(out, " against ");
+    html_escape(out, c->x_label);
+    str_add(out, "\">\n");
+    put_axes(out, c, &x, &y);
+    for (int i = 0; i < c->nseries; i++)
+        put_bounds(out, &c->series[i], i % COLOURS, &x, &y);
+    for (int i = 0; i < c->nseries; i++)
+        put_line(out, &c->series[i], i % COLOURS, &x, &y);
+    put_labels(out, c, &x, &y);
+    str_add(out, "</svg>\n");
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * jsonfile.c — what config files need beside jansson.
+ *
+ * jansson knows line and column of syntax errors only. A value of the wrong kind is found again in
+ * the text by its key, level by level, so that the message still points somewhere. Numbers are
+ * printed with 15 digits where that reads back equal (1e-05 stays 1e-05), with 17 where it must.
+ */
+#include "ckpt/jsonfile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+json_t *jsonfile_parse(const char *text, size_t len, const char *path, struct err *e) {
+    json_error_t je;
+    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+    if (root && !json_is_object(root)) {
+        json_decref(root);
+        err_set(e, "%s:1:1: expected a JSON object", path);
+        return NULL;
+    }
+    if (!root)
+        err_set(e, "%s:%d:%d: invalid JSON: %s", path, MAX(je.line, 1), MAX(je.column, 1), je.text);
+    return root;
+}
+
+json_t *jsonfile_read(const char *path, struct err *e) {
+    size_t len;
+    char *text = file_read(path, &len, e);
+    if (!text)
+        return NULL;
+    json_t *root = jsonfile_parse(text, len, path, e);
+    free(text);
+    return root;
+}
+
+/* The place of "word" used as a key, at or behind p; NULL: not found. */
+static const char *find_key(const char *p, const char *word, size_t n) {
+    for (; (p = strchr(p, '"')); p++) {
+        if (strncmp(p + 1, word, n) != 0 || p[1 + n] != '"')
+            continue;
+        const char *q = p + n + 2;
+        if (q[strspn(q, " \t\r\n")] == ':')
+            return p;
+    }
+    return NULL;
+}
+
+int jsonfile_bad(struct err *e, const char *path, const char *text, const char *key,
+                 const char *fmt, ...) {
+    char what[700];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    const char *at = text;
+    for (const char *word = key; at && *word;) {
+        size_t n = strcspn(word, ".");
+        at = find_key(at, word, n);
+        word += n + (word[n] == '.');
+    }
+    if (!at)
+        return err_set(e, "%s: %s: %s", path, key, what);
+    int line = 1;
+    const char *start = text;
+    for (const char *p = text; p < at; p++)
+        if (*p == '\n') {
+            line++;
+            start = p + 1;
+        }
+    return err_set(e, "%s:%d:%td: %s: %s", path, line, at - start + 1, key, what);
+}
+
+void jsonfile_show(const json_t *v, char *buf, size_t n) {
+    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+    size_t len = text ? strlen(text) : 0;
+    snprintf(buf, n, "%.60s%s", text ? text : "nothing", len > 60 ? "..." : "");
+    free(text);
+}
+
+char *jsonfile_text(const json_t *root) {
+    char *text = NULL;
+    for (size_t digits = 15; digits <= 17; digits++) {
+        free(text);
+        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        if (!text)
+            BUG("json_dumps failed");
+        json_t *again = json_loads(text, 0, NULL);
+        bool same = json_equal((json_t *)root, again);
+        json_decref(again);
+        if (same)
+            break;
+    }
+    char *line = xasprintf("%s\n", text);
+    free(text);
+    return line;
+}

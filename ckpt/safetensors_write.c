@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * safetensors_write.c — the writer: byte for byte what the reference writer gives.
+ *
+ * Order: dtype descending (the enum is in the format's alignment order), then name by bytes, so that
+ * every tensor lies at a multiple of its element size. JSON without blanks, metadata first and
+ * sorted, blanks up to a multiple of 8. Tensors that live as `real` are converted chunk by chunk
+ * while writing. The file is written aside, synced and renamed: readers that map the old file keep
+ * reading the old bytes, even when they are the source of the new ones.
+ */
+#include "ckpt/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEADER_MAX 100000000u
+
+struct item {
+    char *name;
+    enum dtype dtype;
+    int ndim;
+    int64_t shape[TENSOR_MAX_DIM];
+    size_t count, bytes;
+    const void *data;                       /* borrowed */
+    bool is_real;                           /* data is real[count], converted on the way out */
+};
+struct pair {
+    char *key, *value;
+};
+struct st_writer {
+    struct item *items;
+    int n, cap;
+    struct pair *meta;
+    int nmeta;
+    bool misaligned;                        /* some item ends inside a byte */
+};
+
+struct st_writer *st_writer_new(void) {
+    return xcalloc(1, sizeof(struct st_writer));
+}
+
+void st_writer_free(struct st_writer *w) {
+    if (!w)
+        return;
+    for (int i = 0; i < w->n; i++)
+        free(w->items[i].name);
+    for (int i = 0; i < w->nmeta; i++) {
+        free(w->meta[i].key);
+        free(w->meta[i].value);
+    }
+    free(w->items);
+    free(w->meta);
+    free(w);
+}
+
+void st_writer_meta(struct st_writer *w, const char *key, const char *value) {
+    w->meta = xreallocarray(w->meta, (size_t)w->nmeta + 1, sizeof *w->meta);
+    w->meta[w->nmeta++] = (struct pair){.key = xstrdup(key), .value = xstrdup(value)};
+}
+
+static void add(struct st_writer *w, const char *name, enum dtype dtype, int ndim,
+                const int64_t *shape, const void *data, bool is_real) {
+    if (ndim < 0 || ndim > TENSOR_MAX_DIM)
+        BUG("st_writer_add: %s has %d dimensions", name, ndim);
+    struct item it = {.dtype = dtype, .ndim = ndim, .count = 1, .data = data, .is_real = is_real};
+    for (int i = 0; i < ndim; i++) {
+        it.shape[i] = shape[i];
+        if (shape[i] < 0 || !mul_size(it.count, (size_t)shape[i], &it.count))
+            BUG("st_writer_add: %s: bad dimension %lld", name, (long long)shape[i]);
+    }
+    size_t bits;
+    if (!mul_size(it.count, (size_t)dtype_table[dtype].bits, &bits))
+        BUG("st_writer_add: %s is too large", name);
+    w->misaligned |= bits % 8 != 0;
+    it.bytes = bits / 8;
+    it.name = xstrdup(name);
+    if (w->n == w->cap) {
+        w->cap = MAX(64, w->cap * 2);
+        w->items = xreallocarray(w->items, (size_t)w->cap, sizeof *w->items);
+    }
+    w->items[w->n++] = it;
+}
+
+void st_writer_add(struct st_writer *w, const char *name, enum dtype dtype, int ndim,
+                   const int64_t *shape, const void *data) {
+    add(w, name, dtype, ndim, shape, data, false);
+}
+
+void st_writer_add_real(struct st_writer *w, const char *name, enum dtype dtype, int ndim,
+                        const int64_t *shape, const real *data) {
+    if (!dtype_table[dtype].can_compute)
+        BUG("st_writer_add_real: %s: %s holds no real numbers", name, dtype_table[dtype].name);
+    add(w, name, dtype, ndim, shape, data, true);
+}
+
+/* ---- the header ---- */
+
+static void add_json_string(struct str *b, const char *s) {
+    static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
+    str_addc(b, '"');
+    for (; *s; s++) {
+        const char *hit = strchr(plain, *s);
+        if (hit)
+            str_addf(b, "\\%c", letter[hit - plain]);
+        else if ((unsigned char)*s < 0x20)
+            str_addf(b, "\\u%04x", (unsigned)*s);
+        else
+            str_addc(b, *s);
+    }
+    str_addc(b, '"');
+}
+
+static int cmp_pair(const void *a, const void *b) {
+    return strcmp(((const struct pair *)a)->key, ((const struct pair *)b)->key);
+}
+
+static int cmp_item(const void *a, const void *b) {
+    const struct item *x = a, *y = b;
+    if (x->dtype != y->dtype)
+        return x->dtype > y->dtype ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static void add_entry(struct str *b, const struct item *it, size_t at) {
+    add_json_string(b, it->name);
+    str_addf(b, ":{\"dtype\":\"%s\",\"shape\":[", dtype_table[it->dtype].name);
+    for (int d = 0; d < it->ndim; d++)
+        str_addf(b, "%s%lld", d ? "," : "", (long long)it->shape[d]);
+    str_addf(b, "],\"data_offsets\":[%zu,%zu]}", at, at + it->bytes);
+}
+
+/* Length field, JSON and padding. */
+static struct str header(struct st_writer *w) {
+    struct str b = {0};
+    str_addn(&b, "\0\0\0\0\0\0\0\0", 8);
+    str_addc(&b, '{');
+    qsort(w->items, (size_t)w->n, sizeof *w->items, cmp_item);
+    qsort(w->meta, (size_t)w->nmeta, sizeof *w->meta, cmp_pair);
+    for (int i = 0; i < w->nmeta; i++) {
+        str_add(&b, i ? "," : "\"__metadata__\":{");
+        add_json_string(&b, w->meta[i].key);
+        str_addc(&b, ':');
+        add_json_string(&b, w->meta[i].value);
+    }
+    if (w->nmeta)
+        str_add(&b, w->n ? "}," : "}");
+    size_t at = 0;
+    for (int i = 0; i < w->n; i++) {
+        if (i && strcmp(w->items[i - 1].name, w->items[i].name) == 0)
+            BUG("st_save: tensor %s was added twice", w->items[i].name);
+        str_add(&b, i ? "," : "");
+        add_entry(&b, &w->items[i], at);
+        at += w->items[i].bytes;
+    }
+    str_addc(&b, '}');
+    while (b.len % 8)
+        str_addc(&b, ' ');
+    uint64_t n = b.len - 8;
+    for (int i = 0; i < 8; i++)
+        b.s[i] = (char)(n >> (8 * i) & 255);
+    return b;
+}
+
+/* ---- writing ---- */
+
+static bool put(FILE *f, const struct item *it) {
+    if (!it->is_real)
+        return fwrite(it->data, 1, it->bytes, f) == it->bytes;
+    enum { CHUNK = 1 << 15 };
+    static const size_t widest = 8;
+    const real *src = it->data;
+    size_t width = (size_t)dtype_table[it->dtype].bits / 8;
+    char *buf = xmalloc(CHUNK * widest);
+    bool ok = true;
+    for (size_t i = 0; ok && i < it->count; i += CHUNK) {
+        size_t n = MIN((size_t)CHUNK, it->count - i);
+        dtype_write(it->dtype, src + i, buf, n);
+        ok = fwrite(buf, width, n, f) == n;
+    }
+    free(buf);
+    return ok;
+}
+
+static bool write_all(struct st_writer *w, const struct str *head, FILE *f) {
+    bool ok = fwrite(head->s, 1, head->len, f) == head->len;
+    for (int i = 0; ok && i < w->n; i++)
+        ok = put(f, &w->items[i]);
+    return ok && fflush(f) == 0 && fsync(fileno(f)) == 0;
+}
+
+int st_save(struct st_writer *w, const char *path, struct err *e) {
+    struct str head = {0};
+    char *tmp = xasprintf("%s.tmp", path), *dir = path_dirname(path);
+    FILE *f = NULL;
+    int rc = -1;
+    if (w->misaligned) {
+        err_set(e, "%s: misaligned: a tensor of 4- or 6-bit elements ends inside a byte", path);
+        goto out;
+    }
+    head = header(w);
+    if (head.len - 8 > HEADER_MAX) {
+        err_set(e, "%s: header too large: %zu bytes, expected at most %u", path, head.len - 8,
+                HEADER_MAX);
+        goto out;
+    }
+    f = fopen(tmp, "wb");
+    if (!f) {
+        err_set(e, "%s: cannot create: %s", path, strerror(errno));
+        goto out;
+    }
+    bool ok = write_all(w, &head, f);
+    int saved = errno;
+    if (fclose(f) != 0 && ok) {
+        ok = false;
+        saved = errno;
+    }
+    if (ok && rename(tmp, path) != 0) {
+        ok = false;
+        saved = errno;
+    }
+    if (!ok) {
+        err_set(e, "%s: cannot write: %s", path, strerror(saved));
+        unlink(tmp);
+        goto out;
+    }
+    rc = dir_sync(dir, e);
+out:
+    str_release(&head);
+    free(tmp);
+    free(dir);
+    return rc;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * state.c — training state in one .safetensors file, and folders that appear whole or not at all.
+ *
+ * Arrays are one-dimensional tensors of `real`, texts are metadata: any safetensors reader opens the
+ * file. Arrays are stored in the arithmetic type, never rounded, because resuming must continue bit
+ * for bit; a file of the other build (float against double) is refused instead of converted.
+ *
+ * A folder is prepared as "<final>.tmp" and renamed. When an older one is in the way it becomes
+ * "<final>.old" first; a crash between the two renames leaves that, and the next folder_begin puts
+ * it back. Exchanging both names in one call (renameat2) is not supported by every file system.
+ */
+#include "ckpt/state.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATE_FORMAT "keel-state-1"
+
+static const enum dtype real_dtype = REAL_IS_DOUBLE ? DTYPE_F64 : DTYPE_F32;
+
+struct text {
+    char *key, *value;
+};
+struct array {
+    char *key;
+    const real *v;                          /* borrowed */
+    size_t n;
+};
+struct state {
+    struct text *texts;
+    struct array *arrays;
+    int ntexts, narrays;
+    struct st *st;                          /* a loaded state: arrays are read from here */
+    char *path;
+};
+
+struct state *state_new(void) {
+    return xcalloc(1, sizeof(struct state));
+}
+
+void state_free(struct state *s) {
+    if (!s)
+        return;
+    for (int i = 0; i < s->ntexts; i++) {
+        free(s->texts[i].key);
+        free(s->texts[i].value);
+    }
+    for (int i = 0; i < s->narrays; i++)
+        free(s->arrays[i].key);
+    free(s->texts);
+    free(s->arrays);
+    st_close(s->st);
+    free(s->path);
+    free(s);
+}
+
+static struct text *find_text(const struct state *s, const char *key) {
+    for (int i = 0; i < s->ntexts; i++)
+        if (strcmp(s->texts[i].key, key) == 0)
+            return &s->texts[i];
+    return NULL;
+}
+
+void state_set_text(struct state *s, const char *key, const char *fmt, ...) {
+    va_list ap, copy;
+    va_start(ap, fmt);
+    va_copy(copy, ap);
+    int n = vsnprintf(NULL, 0, fmt, copy);
+    va_end(copy);
+    char *value = xmalloc((size_t)MAX(n, 0) + 1);
+    vsnprintf(value, (size_t)MAX(n, 0) + 1, fmt, ap);
+    va_end(ap);
+    struct text *t = find_text(s, key);
+    if (!t) {
+        s->texts = xreallocarray(s->texts, (size_t)s->ntexts + 1, sizeof *s->texts);
+        t = &s->texts[s->ntexts++];
+        *t = (struct text){.key = xstrdup(key)};
+    }
+    free(t->value);
+    t->value = value;
+}
+
+const char *state_text(const struct state *s, const char *key) {
+    const struct text *t = find_text(s, key);
+    return t ? t->value : NULL;
+}
+
+void state_set_array(struct state *s, const char *key, const real *v, size_t n) {
+    s->arrays = xreallocarray(s->arrays, (size_t)s->narrays + 1, sizeof *s->arrays);
+    s->arrays[s->narrays++] = (struct array){.key = xstrdup(key), .v = v, .n = n};
+}
+
+int state_get_array(const struct state *s, const char *key, real *v, size_t n, struct err *e) {
+    if (!s->st)
+        BUG("state_get_array: %s: the state was not loaded", key);
+    const struct st_entry *en = st_find(s->st, key);
+    if (!en)
+        return err_set(e, "%s: the state has no array \"%s\"", s->path, key);
+    if (en->dtype != real_dtype)
+        return err_set(e, "%s: \"%s\": expected %s, got %s (hint: it was saved by the other"
+                       " arithmetic build)", s->path, key, dtype_table[real_dtype].name,
+                       dtype_table[en->dtype].name);
+    if (en->count != n)
+        return err_set(e, "%s: \"%s\": expected %zu numbers, got %zu", s->path, key, n, en->count);
+    st_read(s->st, en, v);
+    return 0;
+}
+
+int state_save(const struct state *s, const char *path, struct err *e) {
+    struct st_writer *w = st_writer_new();
+    st_writer_meta(w, "format", STATE_FORMAT);
+    for (int i = 0; i < s->ntexts; i++)
+        st_writer_meta(w, s->texts[i].key, s->texts[i].value);
+    for (int i = 0; i < s->narrays; i++)
+        st_writer_add_real(w, s->arrays[i].key, real_dtype, 1,
+                           (const int64_t[]){(int64_t)s->arrays[i].n}, s->arrays[i].v);
+    int rc = st_save(w, path, e);
+    st_writer_free(w);
+    return rc;
+}
+
+struct state *state_load(const char *path, struct err *e) {
+    struct state *s = state_new();
+    s->path = xstrdup(path);
+    s->st = st_open(path, e);
+    if (!s->st)
+        goto fail;
+    const char *format = st_meta(s->st, "format");
+    if (!format || strcmp(format, STATE_FORMAT) != 0) {
+        err_set(e, "%s: format: expected %s, got %.40s (hint: is this a training state?)", path,
+                STATE_FORMAT, format ? format : "none");
+        goto fail;
+    }
+    for (int i = 0; i < st_meta_count(s->st); i++) {
+        const char *key, *value;
+        st_meta_at(s->st, i, &key, &value);
+        if (strcmp(key, "format") != 0)
+            state_set_text(s, key, "%s", value);
+    }
+    return s;
+fail:
+    state_free(s);
+    return NULL;
+}
+
+/* ---- folders ---- */
+
+static char *trimmed(const char *path) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return xstrndup(path, n);
+}
+
+char *folder_begin(const char *final, struct err *e) {
+    char *base = trimmed(final), *tmp = xasprintf("%s.tmp", base), *old = xasprintf("%s.old", base);
+    char *parent = path_dirname(base), *result = NULL;
+    if (!path_exists(base) && path_exists(old) && rename(old, base) != 0) {
+        err_set(e, "%s: cannot put back: %s", old, strerror(errno));
+        goto out;
+    }
+    if (dir_make(parent, e) != 0 || dir_remove(tmp, e) != 0 || dir_make(tmp, e) != 0)
+        goto out;
+    result = tmp;
+    tmp = NULL;
+out:
+    free(base);
+    free(tmp);
+    free(old);
+    free(parent);
+    return result;
+}
+
+int folder_commit(const char *tmp, const char *final, struct err *e) {
+    char *base = trimmed(final), *old = xasprintf("%s.old", base), *parent = path_dirname(base);
+    int rc = -1;
+    if (dir_sync(tmp, e) != 0)
+        goto out;
+    if (path_exists(base)) {
+        if (dir_remove(old, e) != 0)
+            goto out;
+        if (rename(base, old) != 0) {
+            err_set(e, "%s: cannot move aside: %s", base, strerror(errno));
+            goto out;
+        }
+    }
+    if (rename(tmp, base) != 0) {
+        err_set(e, "%s: cannot rename into place: %s", base, strerror(errno));
+        if (!path_exists(base) && path_exists(old) && rename(old, base) != 0)
+            err_prefix(e, "%s holds the older folder", old);
+        goto out;
+    }
+    if (dir_sync(parent, e) == 0 && dir_remove(old, e) == 0)
+        rc = 0;
+out:
+    free(base);
+    free(old);
+    free(parent);
+    return rc;
+}
+
+/* The model and the state are there and their files are whole. */
+static bool is_complete(const char *folder) {
+    static const char *const needed[] = {"config.json", "model.safetensors", "state.safetensors"};
+    bool ok = true;
+    for (size_t i = 0; ok && i < ARRAY_LEN(needed); i++) {
+        char *path = path_join(folder, needed[i]);
+        ok = path_exists(path);
+        if (ok && i > 0) {
+            struct st *st = st_open(path, NULL);
+            ok = st != NULL;
+            st_close(st);
+        }
+        free(path);
+    }
+    return ok;
+}
+
+char *checkpoint_latest(const char *dir, int64_t *step) {
+    static const char prefix[] = "checkpoint-";
+    char *best = NULL;
+    int64_t best_step = -1, n;
+    DIR *d = opendir(dir);
+    if (!d)
+        return NULL;
+    for (struct dirent *ent; (ent = readdir(d));) {
+        const char *name = ent->d_name, *digits = name + sizeof prefix - 1;
+        if (strncmp(name, prefix, sizeof prefix - 1) != 0 || strspn(digits, "0123456789") !=
+            strlen(digits) || !parse_int(digits, 0, INT64_MAX, &n) || n <= best_step)
+            continue;
+        char *path = path_join(dir, name);
+        if (is_complete(path)) {
+            free(best);
+            best = path;
+            best_step = n;
+        } else {
+            free(path);
+        }
+    }
+    closedir(d);
+    if (best && step)
+        *step = best_step;
+    return best;
+}

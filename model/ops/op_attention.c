@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * op_attention.c — causal attention over packed sequences, forward and backward, and over a KV cache.
+ *
+ *   S = scale q k^T (causal),  P = softmax S,  y = P v
+ *   dv += P^T dy;  dP = dy v^T;  dS = scale P (dP - rowsum(P dP));  dq += dS k;  dk += dS^T q
+ *
+ * A work item is one block of at most BLOCK_Q queries of one head of one sequence (forward), or one
+ * head of one sequence (backward, which sums over its blocks in order). A block sees only the keys up
+ * to its last query, which saves about half of the square. P is not kept: backward recomputes it
+ * from q, k and the saved row log-sum-exp, so memory is linear in tokens. Under GQA backward writes
+ * key and value gradients per query head and then adds the heads of a group in order.
+ */
+#include "model/gemm.h"
+#include "model/kernel.h"
+#include "model/op.h"
+
+#define BLOCK_Q 64
+
+struct attn {
+    const struct batch *b;
+    int heads, kv_heads, d;
+    real scale;
+    int longest;                            /* keys of the longest sequence */
+    real *lse;                              /* [T,H] log sum exp of each row of S */
+    struct kv_layer *cache;
+};
+
+/* Softmax of s[0..n), zero behind; returns log sum exp. */
+KERNEL static real attn_row(real *s, int64_t n, int64_t total) {
+    real top = row_max(s, n), sum = 0;
+    SIMD_SUM(sum) for (int64_t j = 0; j < n; j++) {
+        real v = fast_exp(s[j] - top);
+        s[j] = v;
+        sum += v;
+    }
+    real inv = R(1.0) / sum;
+    SIMD for (int64_t j = 0; j < n; j++) s[j] *= inv;
+    for (int64_t j = n; j < total; j++)
+        s[j] = 0;
+    return top + (real)log((double)sum);
+}
+
+/* s: scaled logits -> P; dp: dP -> dS. */
+KERNEL static void attn_row_d(real *s, real *dp, real lse, real scale, int64_t n, int64_t total) {
+    real sum = 0;
+    SIMD_SUM(sum) for (int64_t j = 0; j < n; j++) {
+        real p = fast_exp(s[j] - lse);
+        s[j] = p;
+        sum += p * dp[j];
+    }
+    SIMD for (int64_t j = 0; j < n; j++) dp[j] = s[j] * (dp[j] - sum) * scale;
+    for (int64_t j = n; j < total; j++)
+        s[j] = dp[j] = 0;
+}
+
+/* Where the keys and values of head h in sequence s start, and how many come before the batch's. */
+struct kv_view {
+    const real *k, *v;
+    int64_t ld;
+    int past;
+};
+
+static struct kv_view view_of(const struct attn *a, const real *k, const real *v, int s, int h) {
+    int64_t ld = (int64_t)a->kv_heads * a->d, col = (int64_t)(h / (a->heads / a->kv_heads)) * a->d;
+    if (!a->cache) {
+        int64_t at = a->b->offsets[s] * ld + col;
+        return (struct kv_view){k + at, v + at, ld, 0};
+    }
+    int64_t at = (int64_t)a->cache->slot[s] * a->cache->capacity * ld + col;
+    return (struct kv_view){a->cache->k + at, a->cache->v + at, ld, a->b->pos0 ? a->b->pos0[s] : 0};
+}
+
+struct item {
+    int seq, head, q0;
+};
+
+/* All (sequence, head, block) items, longest rows first within a sequence. */
+static struct item *make_items(struct arena *arena, const struct attn *a, int block, int *count) {
+    int n = 0;
+    for (int s = 0; s < a->b->nseq; s++)
+        n += a->heads * ((a->b->offsets[s + 1] - a->b->offsets[s] + block - 1) / block);
+    struct item *items = arena_alloc(arena, (size_t)n * sizeof *items);
+    *count = 0;
+    for (int s = 0; s < a->b->nseq; s++) {
+        int len = a->b->offsets[s + 1] - a->b->offsets[s];
+        for (int q0 = (len - 1) / block * block; q0 >= 0 && len; q0 -= block)
+            for (int h = 0; h < a->heads; h++)
+                items[(*count)++] = (struct item){s, h, q0};
+    }
+    return items;
+}
+
+static void forward_item(const struct attn *a, const struct item *it, const real *q, const real *k,
+                         const real *v, real *scratch, real *y) {
+    int base = a->b->offsets[it->seq], len = a->b->offsets[it->seq + 1] - base;
+    int rows = MIN(BLOCK_Q, len - it->q0), d = a->d;
+    int64_t ldq = (int64_t)a->heads * d, at = (base + it->q0) * ldq + (int64_t)it->head * d;
+    struct kv_view kv = view_of(a, k, v, it->seq, it->head);
+    int64_t keys = kv.past + it->q0 + rows;
+    gemm_serial(false, true, rows, keys, d, a->scale, q + at, ldq, kv.k, kv.ld, 0, scratch, keys);
+    for (int i = 0; i < rows; i++) {
+        real lse = attn_row(scratch + i * keys, kv.past + it->q0 + i + 1, keys);
+        if (a->lse)
+            a->lse[(int64_t)(base + it->q0 + i) * a->heads + it->head] = lse;
+    }
+    gemm_serial(false, false, rows, d, keys, 1, scratch, keys, kv.v, kv.ld, 0, y + at, ldq);
+}
+
+/* Adds this batch's keys and values to the cache. */
+static void cache_append(const struct attn *a, const real *k, const real *v) {
+    int64_t ld = (int64_t)a->kv_heads * a->d;
+    for (int s = 0; s < a->b->nseq; s++) {
+        int base = a->b->offsets[s], len = a->b->offsets[s + 1] - base;
+        int past = a->b->pos0 ? a->b->pos0[s] : 0;
+        if (past + len > a->cache->capacity)
+            BUG("attention: %d tokens in a cache of %d", past + len, a->cache->capacity);
+        int64_t to = ((int64_t)a->cache->slot[s] * a->cache->capacity + past) * ld;
+        memcpy(a->cache->k + to, k + base * ld, (size_t)(len * ld) * sizeof(real));
+        memcpy(a->cache->v + to, v + base * ld, (size_t)(len * ld) * sizeof(real));
+    }
+}
+
+/* Scratch for every thread; which thread uses which slice does not matter for the result. */
+static real *scratch_alloc(struct graph *g, const struct attn *a, int matrices, size_t *stride) {
+    *stride = ((size_t)BLOCK_Q * (size_t)a->longest * (size_t)matrices + 15) / 16 * 16;
+    return arena_alloc(graph_arena(g), *stride * (size_t)gemm_max_threads() * sizeof(real));
+}
+
+/* ---- backward ---- */
+
+struct attn_grads {
+    const real *q, *k, *v, *dy;
+    real *dq, *dk, *dv;                     /* dk, dv: [T,H*D], one slice a query head */
+};
+
+static void backward_item(const struct attn *a, const struct item *it, const struct attn_grads *m,
+                          real *scratch) {
+    int base = a->b->offsets[it->seq], len = a->b->offsets[it->seq + 1] - base, d = a->d;
+    int64_t ldq = (int64_t)a->heads * d, col = (int64_t)it->head * d;
+    struct kv_view kv = view_of(a, m->k, m->v, it->seq, it->head);
+    real *dk = m->dk + base * ldq + col, *dv = m->dv + base * ldq + col;
+    for (int q0 = 0; q0 < len; q0 += BLOCK_Q) {
+        int rows = MIN(BLOCK_Q, len - q0);
+        int64_t keys = q0 + rows, at = (base + q0) * ldq + col;
+        real *s = scratch, *dp = scratch + rows * keys;
+        gemm_serial(false, true, rows, keys, d, a->scale, m->q + at, ldq, kv.k, kv.ld, 0, s, keys);
+        gemm_serial(false, true, rows, keys, d, 1, m->dy + at, ldq, kv.v, kv.ld, 0, dp, keys);
+        for (int i = 0; i < rows; i++)
+            attn_row_d(s + i * keys, dp + i * keys,
+                       a->lse[(int64_t)(base + q0 + i) * a->heads + it->head], a->scale,
+                       q0 + i + 1, keys);
+        gemm_serial(false, false, rows, d, keys, 1, dp, keys, kv.k, kv.ld, 1, m->dq + at, ldq);
+        gemm_serial(true, false, keys, d, rows, 1, dp, keys, m->q + at, ldq, 1, dk, ldq);
+        gemm_serial(true, false, keys, d, rows, 1, s, keys, m->dy + at, ldq, 1, dv, ldq);
+    }
+}
+
+/* to[T,K*D] += sum over the heads of each group of from[T,H*D], heads in order */
+static void add_groups(const struct attn *a, const real *from, int64_t rows, real *to) {
+    int group = a->heads / a->kv_heads, d = a->d;
+    PARALLEL_FOR(rows * a->heads * d)
+    for (int64_t t = 0; t < rows; t++)
+        for (int h = 0; h < a->heads; h++) {
+            const real *x = from + (t * a->heads + h) * d;
+            real *y = to + (t * a->kv_heads + h / group) * d;
+            for (int i = 0; i < d; i++)
+                y[i] += x[i];
+        }
+}
+
+static void attention_backward(struct graph *g, struct node *n) {
+    const struct attn *a = n->saved;
+    struct node *q = n->in[0], *k = n->in[1], *v = n->in[2];
+    if (a->cache)
+        BUG("attention: no gradient through a KV cache");
+    struct arena *arena = graph_arena(g);
+    bool direct = a->heads == a->kv_heads && k->needs_grad && v->needs_grad;
+    struct attn_grads m = {.q = q->t.data, .k = k->t.data, .v = v->t.data, .dy = n->grad};
+    m.dq = node_grad(g, q);                 // before the mark: gradients outlive this function
+    real *dk = k->needs_grad ? node_grad(g, k) : NULL, *dv = v->needs_grad ? node_grad(g, v) : NULL;
+    size_t mark = arena_mark(arena), stride;
+    m.dk = direct ? dk : arena_zalloc(arena, n->t.count * sizeof(real));
+    m.dv = direct ? dv : arena_zalloc(arena, n->t.count * sizeof(real));
+    real *scratch = scratch_alloc(g, a, 2, &stride);
+    int count;
+    struct item *items = make_items(arena, a, INT32_MAX / 2, &count);
+    int next = 0;                           // items are taken in order, by whichever thread is free
+#pragma omp parallel
+    {
+        real *mine = scratch + stride * (size_t)gemm_thread_index();
+        for (;;) {
+            int i;
+#pragma omp atomic capture
+            i = next++;
+            if (i >= count)
+                break;
+            backward_item(a, &items[i], &m, mine);
+        }
+    }
+    if (!direct && dk)
+        add_groups(a, m.dk, n->t.shape[0], dk);
+    if (!direct && dv)
+        add_groups(a, m.dv, n->t.shape[0], dv);
+    arena_release(arena, mark);
+}
+const struct op op_attention = {"attention", attention_backward};
+
+static void check(const struct node *q, const struct node *k, const struct node *v,
+                  const struct batch *b, int heads, int kv_heads) {
+    if (heads % kv_heads || q->t.shape[1] % heads || k->t.shape[1] != v->t.shape[1] ||
+        k->t.shape[1] * heads != q->t.shape[1] * kv_heads)
+        BUG("attention: q has %lld columns for %d heads, k %lld and v %lld for %d",
+            (long long)q->t.shape[1], heads, (long long)k->t.shape[1], (long long)v->t.shape[1],
+            kv_heads);
+    if (q->t.shape[0] != b->ntok || k->t.shape[0] != b->ntok || v->t.shape[0] != b->ntok ||
+        b->offsets[b->nseq] != b->ntok)
+        BUG("attention: %lld rows for a batch of %d tokens", (long long)q->t.shape[0], b->ntok);
+}
+
+struct node *g_attention(struct graph *g, struct node *q, struct node *k, struct node *v,
+                         const struct batch *b, int heads, int kv_heads, real scale,
+                         struct kv_layer *cache) {
+    check(q, k, v, b, heads, kv_heads);
+    struct node *n = node_new(g, &op_attention, 2, q->t.shape, 3, (struct node *[]){q, k, v});
+    struct arena *arena = graph_arena(g);
+    struct attn *a = arena_alloc(arena, sizeof *a);
+    *a = (struct attn){b, heads, kv_heads, (int)(q->t.shape[1] / heads), scale, 0, NULL, cache};
+    for (int s = 0; s < b->nseq; s++)
+        a->longest = MAX(a->longest, b->offsets[s + 1] - b->offsets[s] +
+                                         (cache && b->pos0 ? b->pos0[s] : 0));
+    if (n->needs_grad)
+        a->lse = arena_alloc(arena, (size_t)b->ntok * (size_t)heads * sizeof(real));
+    n->saved = a;
+    if (cache)
+        cache_append(a, k->t.data, v->t.data);
+    size_t mark = arena_mark(arena), stride;
+    real *scratch = scratch_alloc(g, a, 1, &stride);
+    int count, next = 0;
+    struct item *items = make_items(arena, a, BLOCK_Q, &count);
+    const real *qd = q->t.data, *kd = k->t.data, *vd = v->t.data;
+#pragma omp parallel if (n->t.count >= PARALLEL_MIN)
+    {
+        real *mine = scratch + stride * (size_t)gemm_thread_index();
+        for (;;) {
+            int i;
+#pragma omp atomic capture
+            i = next++;
+            if (i >= count)
+                break;
+            forward_item(a, &items[i], qd, kd, vd, mine, n->t.data);
+        }
+    }
+    arena_release(arena, mark);
+    return n;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * parent.h — the checkpoint that a verb starts from, opened as its configuration says.
+ *
+ * The chat template is chat_template of the configuration, else the folder's own, else "none" for a
+ * folder without any; a folder's template that is not one of chat.h is an error that asks for a
+ * name. Stop tokens are the folder's, and the token that ends a turn of the template.
+ */
+#ifndef KEEL_PARENT_H
+#define KEEL_PARENT_H
+
+#include "ckpt/hf.h"
+#include "train/eval.h"
+
+struct parent {
+    struct hf *hf;
+    const struct chat_template *chat;
+    int32_t eos;                            /* ends a text; -1: none */
+    int32_t stop[MODEL_MAX_EOS + 1];
+    int nstop;
+};
+int parent_open(struct parent *p, const struct config *cfg, struct err *e) MUST_CHECK;
+void parent_release(struct parent *p);
+/* Options of eval.* ; borrows p. completions_path is left NULL. */
+struct eval_opts parent_eval_opts(const struct parent *p, const struct config *cfg, unsigned what);
+#endif
