@@ -113,4 +113,4 @@ loc:
 clean:
 	rm -rf build keel
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build $(B) -name '*.d' 2>/dev/null)

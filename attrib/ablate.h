@@ -16,8 +16,8 @@ struct ablation *ablation_new(const struct mask *m, const struct act_stats *mean
 void ablation_free(struct ablation *a);     /* NULL is allowed; detach first */
 void ablation_attach(struct ablation *a, struct graph *g);      /* graph_tap_clear detaches */
 
-/* Figures with 95 % intervals over prompts (of an effect: paired, each prompt against itself); n = 0
- * and NaN where the set is absent. Losses in nats a token, log-odds in nats. */
+/* Figures with 95 % intervals over prompts (of an effect: paired, each prompt against itself);
+ * n = 0 and NaN where the set is absent. Losses in nats a token, log-odds in nats. */
 struct ablation_effect {
     struct interval refusal_loss, utility_loss;     /* of held-out refusals and benign answers */
     struct interval logodds;                        /* of a refusal, on harmful prompts */

@@ -61,8 +61,9 @@ static void add_facts(struct report *r, const struct attrib_result *a) {
     if (isfinite(a->dense.logodds.value))
         report_fact(r, "dense log-odds of refusal", "%.3f", a->dense.logodds.value);
     if (!a->held_out)
-        report_text(r, "Damage is measured on the calibration sets themselves, because eval.refusals "
-                       "or eval.utility names no held-out set: read it as an upper bound.");
+        report_text(r, "Damage is measured on the calibration sets themselves, because "
+                       "eval.refusals or eval.utility names no held-out set: it flatters the "
+                       "classes.");
 }
 
 static void add_classes(struct report *r, const struct attrib_result *a) {
@@ -184,8 +185,8 @@ static void add_search(struct report *r, const struct attrib_result *a) {
     }
     for (int c = 0; c < UNIT_CLASS_COUNT; c++)
         if (!a->search.met[c])
-            report_text(r, "No share on the grid meets the bounds of %s; it has %.3g %% of the units.",
-                        unit_class_table[c].name, 100 * a->search.share[c]);
+            report_text(r, "No share on the grid meets the bounds of %s; it has %.3g %% of the "
+                           "units.", unit_class_table[c].name, 100 * a->search.share[c]);
 }
 
 void attrib_report_summary(struct report *r, const struct attrib_result *a) {
@@ -263,7 +264,8 @@ static void add_quantiles(struct report *r, const struct units *u) {
 }
 
 static void add_agreement(struct report *r, const struct attrib_result *a) {
-    report_table(r, "agreement", "The same classes by other scores: how much the choice of score matters");
+    report_table(r, "agreement",
+                 "The same classes by other scores: how much the choice of score matters");
     report_column(r, "score", "", 0);
     report_column(r, "spearman_I_S", "rank correlation over all units", 3);
     report_column(r, "spearman_I_U", "rank correlation over all units", 3);

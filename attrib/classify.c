@@ -57,7 +57,8 @@ static void scale_rank(const double *x, int n, double *out) {
     free(r);
 }
 
-/* ln(x + 1e-6 mean), centred: factors between layers drop out; the offset keeps dead units finite. */
+/* ln(x + 1e-6 mean), centred: factors between layers drop out; the offset keeps dead units
+ * finite. */
 static void scale_log(const double *x, int n, double *out) {
     double mean = 0, centre = 0;
     for (int i = 0; i < n; i++)

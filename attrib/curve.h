@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * curve.h — the removal curve: damage against the share of units removed, ranking by ranking, beside
- * random sets.
+ * curve.h — the removal curve: damage against the share of units removed, ranking by ranking,
+ * beside random sets.
  *
  * At every share, the units that SCU, UCU and RU would take first (each ranking alone) are removed,
- * and two kinds of random sets of the same number: anywhere ("random"), and with SCU's count in each
- * layer and kind ("random like SCU"): the second tells whether the choice of units matters, or only
- * the choice of layers.
+ * and two kinds of random sets of the same number: anywhere ("random"), and with SCU's count in
+ * each layer and kind ("random like SCU"): the second tells whether the choice of units matters,
+ * or only the choice of layers.
  */
 #ifndef KEEL_CURVE_H
 #define KEEL_CURVE_H
@@ -25,7 +25,7 @@ extern const struct curve_series curve_table[CURVE_SERIES];
 struct curve_point {
     double share;
     int units;
-    /* Rankings: interval over prompts, n prompts. Random: mean and t interval over draws, n draws. */
+    /* Rankings: interval over n prompts. Random: mean and t interval over n draws. */
     struct ablation_effect effect[CURVE_SERIES];
     struct ablation_effect lowest, highest; /* range over the draws of CURVE_RANDOM: values only */
 };

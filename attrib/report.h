@@ -41,11 +41,11 @@ void report_heatmap(struct report *r, const char *name, const char *caption, int
                     const char *const *category_names, int ncategories);
 
 struct report_format {
-    const char *name, *file, *help;         /* "html", "report.html" */
+    const char *name, *file, *help;         /* "html", "report.html"; "*.csv": one a table */
     char *(*render)(const struct report *r);
 };
 extern const struct report_format report_format_table[];    /* ends with name == NULL */
-/* Writes every format into dir (csv: one file a table). */
+/* Writes every format into dir (csv: one file a table or chart). */
 int report_write(const struct report *r, const char *dir, struct err *e) MUST_CHECK;
 /* Tables and text for the terminal. */
 void report_print(const struct report *r, FILE *f);

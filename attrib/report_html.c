@@ -23,7 +23,7 @@ static const char style_sheet[] =
     ":root{color-scheme:light dark;--bg:#fff;--fg:#1c2024;--muted:#687078;--rule:#dfe3e6;"
     "--soft:#f5f6f7;--accent:#0b5c94;"
     "--s0:#0072b2;--s1:#d55e00;--s2:#008a64;--s3:#c0618f;--s4:#b97f00;--s5:#4aa3da;--s6:#5a5f66;"
-    "--s7:#8b6fc0;--c0:#a9b0b6;--c1:#d0480a;--c2:#0b62a4;--c3:#e3c878;--c4:#009e73;--c5:#cc79a7;"
+    "--s7:#8b6fc0;--c0:#a9b0b6;--c1:#d0480a;--c2:#0b62a4;--c3:#e2cf94;--c4:#009e73;--c5:#cc79a7;"
     "--c6:#7a5c3a;--c7:#56b4e9}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#15181b;--fg:#e4e7ea;--muted:#98a1a9;"
     "--rule:#30363c;--soft:#1d2125;--accent:#78b8ea;"
@@ -51,21 +51,22 @@ static const char style_sheet[] =
     "gap:0 32px}.pair figure{max-width:760px}\n"
     ".wide{overflow-x:auto}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;line-height:1.35}\n"
-    "th,td{padding:4px 0 4px 18px;text-align:left;vertical-align:baseline}\n"
+    "th,td{padding:4px 0 4px 16px;text-align:left;vertical-align:baseline}\n"
     "tr>:first-child{padding-left:6px}tr>:last-child{padding-right:6px}\n"
     "thead th{font-size:12.5px;font-weight:600;color:var(--muted);vertical-align:bottom;"
     "border-bottom:1.5px solid var(--muted)}\n"
     "tbody td{border-bottom:1px solid var(--rule)}tbody tr:hover{background:var(--soft)}\n"
-    "td.r,th.r{text-align:right;white-space:nowrap}\n"
+    "td.r,th.r{text-align:right}td.r,th[colspan]{white-space:nowrap}"
+    "thead th.k small{display:block}td:first-child{min-width:9em}\n"
     "td.i{padding-left:6px;text-align:right;white-space:nowrap}\n"
     "small,td.i,.note{color:var(--muted);font-size:12px;font-weight:400}\n"
-    "td small,th small{white-space:nowrap}td.k small{display:block;line-height:1.15}\n"
+    "td small,th small{white-space:nowrap}td.k small{display:block;font-size:11px;line-height:1.15}td.k,th.k{padding-left:9px}\n"
     ".note{margin:6px 0 0;max-width:110ch}.note b{font-weight:600;color:var(--fg)}\n"
     "ul.legend{list-style:none;margin:0 0 4px;padding:0;display:flex;flex-wrap:wrap;"
     "gap:2px 16px;font-size:12.5px}ul.legend svg{vertical-align:-1px;margin-right:5px}\n"
     "svg.chart,svg.map{width:100%;height:auto;display:block}\n"
     "svg text{font-size:11px;fill:var(--muted)}svg text.e{text-anchor:end}"
-    "svg text.m{text-anchor:middle}svg text.name{stroke:none}svg text.axis{fill:var(--fg)}\n"
+    "svg text.m{text-anchor:middle}svg text.name{paint-order:stroke;stroke:var(--bg);stroke-width:3px}svg text.axis{fill:var(--fg)}\n"
     ".grid,.zero,.mark{fill:none;stroke:var(--rule);stroke-width:1}"
     ".zero,.mark{stroke:var(--muted)}\n"
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.lead{fill:none;stroke-width:.7;"
@@ -186,7 +187,7 @@ static void put_cell(struct str *out, const struct cell *c, const struct column 
 static void put_head(struct str *out, const struct table *t, const struct column_plan *p) {
     str_add(out, "<thead><tr>");
     for (int j = 0; j < t->ncol; j++) {
-        str_addf(out, "<th scope=\"col\"%s%s", p[j].number ? " class=\"r\"" : "",
+        str_addf(out, "<th scope=\"col\"%s%s", p[j].number ? p[j].stack ? " class=\"r k\"" : " class=\"r\"" : "",
                  p[j].beside ? " colspan=\"2\"" : "");
         if (*t->col[j].help)
             put_element(out, " title=\"", t->col[j].help, "\"");

@@ -75,10 +75,11 @@ static struct str *path_of(struct map *m, int category, int shade) {
  * hold fewer columns and is narrower then. */
 static void put_rect(struct map *m, int category, int shade, int row, int first, int count,
                      double from, double share) {
-    double x = LEFT + first * m->bin_width, y = TOP + (row + from) * m->row_height;
+    double x = LEFT + first * m->bin_width, y = TOP + row * m->row_height
+        + from * (m->row_height - 1);                       /* a line of air between rows */
     double width = MIN(LEFT + (first + count) * m->bin_width, WIDTH) - x;
     str_addf(path_of(m, category, shade), "M%.5g %.5gh%.4gv%.4gh-%.4gz", x, y, width,
-             share * m->row_height, width);
+             share * (m->row_height - 1), width);
 }
 
 /* The bin's stack; *whole: it is of one category and shade, which *category and *shade name. */
@@ -177,7 +178,7 @@ static void put_note(struct str *out, const struct map *m) {
         return;
     str_add(out, "<p class=\"note\">");
     if (m->h->value)
-        str_add(out, "Light to dark: value from low to high within a class, in fifths. ");
+        str_add(out, "Faint to full colour: value from low to high within a class, in fifths. ");
     if (m->bin > 1)
         str_addf(out, "A column stands for %d units, divided by the share of each class in it.",
                  m->bin);

@@ -46,20 +46,19 @@ static double nice_step(double range, int n) {
     return base * (f < 1.5 ? 1 : f < 3.5 ? 2 : f < 7.5 ? 5 : 10);
 }
 
-/* The range [lo, hi] of data made into an axis; `whole`: ends on ticks. */
-static struct axis axis_make(double lo, double hi, int ticks, bool whole, double from, double to) {
-    if (!(lo <= hi))
-        lo = 0, hi = 1;
-    if (hi - lo <= 1e-12 * MAX(fabs(lo), fabs(hi)) || hi == lo) {
-        double pad = lo == 0 ? 1 : 0.1 * fabs(lo);
-        lo -= pad, hi += pad;
+/* The range [lo, hi] of data with a margin of `pad` of it on both sides; the margin does not cross
+ * zero, so that quantities that cannot be negative do not seem to be. */
+static struct axis axis_make(double lo, double hi, int ticks, double pad, double from, double to) {
+    if (hi - lo <= 1e-12 * MAX(fabs(lo), fabs(hi))) {
+        double around = lo == 0 ? 1 : 0.1 * fabs(lo);
+        lo -= around, hi += around;
     }
-    struct axis a = {lo, hi, nice_step(hi - lo, ticks), from, to};
-    if (whole) {
-        a.lo = floor(lo / a.step + 1e-9) * a.step;
-        a.hi = ceil(hi / a.step - 1e-9) * a.step;
-    }
-    return a;
+    double margin = pad * (hi - lo);
+    return (struct axis){
+        .lo = lo >= 0 && lo < margin ? 0 : lo - margin,
+        .hi = hi <= 0 && -hi < margin ? 0 : hi + margin,
+        .step = nice_step(hi - lo, ticks), .from = from, .to = to,
+    };
 }
 
 static double at(const struct axis *a, double v) {
@@ -223,24 +222,37 @@ static void put_short(struct str *out, const char *s) {
     free(head);
 }
 
-static void put_labels(struct str *out, const struct chart *c, const struct axis *x,
-                       const struct axis *y) {
-    struct label *l = xcalloc((size_t)c->nseries, sizeof *l);
+/* Where the names stand: in the margin when the lines end near it, else right of the farthest end,
+ * inside the plot. Fills l with the series that have points; returns their number. */
+static int find_ends(const struct chart *c, const struct axis *x, const struct axis *y,
+                     struct label *l, double *farthest) {
     int n = 0;
+    *farthest = x->from;
     for (int i = 0; i < c->nseries; i++) {
         const struct series *s = &c->series[i];
         int end = s->npoint - 1;
         while (end >= 0 && !finite_point(&s->point[end]))
             end--;
-        if (end >= 0)
-            l[n++] = (struct label){i, at(x, s->point[end].x), at(y, s->point[end].y), 0};
+        if (end < 0)
+            continue;
+        l[n] = (struct label){i, at(x, s->point[end].x), at(y, s->point[end].y), 0};
+        *farthest = MAX(*farthest, l[n].x);
+        n++;
     }
+    return n;
+}
+
+static void put_labels(struct str *out, const struct chart *c, const struct axis *x,
+                       const struct axis *y) {
+    struct label *l = xcalloc((size_t)c->nseries, sizeof *l);
+    double farthest;
+    int n = find_ends(c, x, y, l, &farthest);
+    double lx = farthest + 16;
     qsort(l, (size_t)n, sizeof *l, label_above);
-    spread_labels(l, n, y->to + 2, y->from - 2);
+    spread_labels(l, n, y->to + 2, y->from - 6);
     for (int i = 0; i < n; i++) {
         int colour = l[i].series % COLOURS;
-        double lx = x->to + 14;
-        if (lx - l[i].x > 20 || fabs(l[i].ly - l[i].y) > 3)
+        if (lx - l[i].x > 22 || fabs(l[i].ly - l[i].y) > 3)
             str_addf(out, "<path class=\"lead s%d\" d=\"M%.1f %.1fL%.1f %.1f\"/>", colour,
                      l[i].x + 4, l[i].y, lx - 3, l[i].ly);
         str_addf(out, "<text class=\"name s%d\" x=\"%.1f\" y=\"%.1f\">", colour, lx, l[i].ly + 3.5);
@@ -275,6 +287,14 @@ static void put_legend(struct str *out, const struct chart *c) {
     str_add(out, "</ul>\n");
 }
 
+static double farthest_end(const struct chart *c, const struct axis *x, const struct axis *y) {
+    struct label *l = xcalloc((size_t)c->nseries, sizeof *l);
+    double farthest;
+    find_ends(c, x, y, l, &farthest);
+    free(l);
+    return farthest;
+}
+
 void svg_chart(struct str *out, const struct chart *c) {
     double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
     for (int i = 0; i < c->nseries; i++)
@@ -290,9 +310,11 @@ void svg_chart(struct str *out, const struct chart *c) {
         str_add(out, "<p class=\"note\">no points</p>\n");
         return;
     }
-    double right = WIDTH - 18 - LABEL_CHAR * longest_label(c);
-    struct axis x = axis_make(x0, x1, 6, false, LEFT + 8, right - 4);
-    struct axis y = axis_make(y0, y1, 5, true, HEIGHT - BOTTOM, TOP);
+    double names = 14 + LABEL_CHAR * longest_label(c);
+    struct axis x = axis_make(x0, x1, 6, 0.03, LEFT, WIDTH - 8 - names);
+    struct axis y = axis_make(y0, y1, 5, 0.05, HEIGHT - BOTTOM, TOP);
+    if (WIDTH - 8 - farthest_end(c, &x, &y) >= 2.5 * names)
+        x.to = WIDTH - 8;                               /* the names find room inside */
     if (c->nseries > 1)
         put_legend(out, c);
     str_addf(out, "<svg class=\"chart\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", WIDTH,

@@ -2,8 +2,9 @@
  *
  * score.h — activation statistics of units and the importance scores made from them.
  *
- * Statistics: for every channel of a tap (mlp.hidden, attn.heads) count, mean and M2 = sum of squared
- * deviations, in double, over the chosen tokens; independent of batch size and order to rounding.
+ * Statistics: for every channel of a tap (mlp.hidden, attn.heads) count, mean and M2 = sum of
+ * squared deviations, in double, over the chosen tokens; independent of batch size and order to
+ * rounding.
  * WIFV (FLAP, arXiv 2312.11983; SSAH eq. for I): I_j = M2_j / (N - 1) * ||W[:,j]||^2, N tokens; it
  * is, with 1/N for 1/(N-1), exactly the mean squared output error of mean-ablating channel j alone.
  *

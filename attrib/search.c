@@ -2,9 +2,9 @@
  *
  * search.c — see search.h.
  *
- * What is measured is exactly the set that classify_shares would make with the shares so far and the
- * one on trial, so that the damage in the report is that of the class in the file. Bisection is
- * refused: damage need not grow with the share (removing more can even help), and a grid whose
+ * What is measured is exactly the set that classify_shares would make with the shares so far and
+ * the one on trial, so that the damage in the report is that of the class in the file. Bisection
+ * is refused: damage need not grow with the share (removing more can even help), and a grid whose
  * every step is reported shows that. The classes are rows of a table: direction of the trial and
  * the condition.
  */

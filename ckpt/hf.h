@@ -21,6 +21,9 @@ struct hf {                                 /* an opened folder; free with hf_fr
     char *config_json, *tokenizer_config_json, *generation_config_json; /* as read; NULL: none */
     int32_t eos[MODEL_MAX_EOS];             /* generation's stop tokens */
     int neos;
+    /* [nparams] the dtype of each tensor in the folder, kept by hf_save; free and set NULL to write
+     * all as model->cfg.dtype. NULL: no weights were read. */
+    enum dtype *stored;
 };
 enum { HF_MODEL = 1, HF_TOKENIZER = 2, HF_ALL = 3 };
 /* NULL and *e. what: HF_* bits; config.json is always read. */

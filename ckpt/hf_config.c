@@ -234,7 +234,7 @@ static int read_dtype(const struct reading *r, struct model_config *cfg) {
     if (!v || json_is_null(v))
         return 0;
     const int d = json_is_string(v) ? dtype_find_torch(json_string_value(v)) : -1;
-    if (d < 0 || (!dtype_table[d].can_compute && strcmp(json_string_value(v), "auto") != 0))
+    if (d < 0 || !dtype_table[d].can_compute)
         return bad_value(r, key, "\"float32\", \"bfloat16\", \"float16\" or null", v);
     if (d != DTYPE_F64)
         cfg->dtype = (enum dtype)d;
@@ -249,18 +249,18 @@ static int read_arch(const struct reading *r, struct model_config *cfg) {
     const struct arch *arch = NULL;
     char expected[256];
     if (cls) {
-        struct str names = {0};
+        size_t at = (size_t)snprintf(expected, sizeof expected, "a supported class:");
         for (int i = 0; arch_table[i]; i++) {
-            str_addf(&names, "%s%s", i ? ", " : "", arch_table[i]->hf_class);
+            if (at < sizeof expected)
+                at += (size_t)snprintf(expected + at, sizeof expected - at, " %s",
+                                       arch_table[i]->hf_class);
             if (json_is_string(cls) && strcmp(json_string_value(cls), arch_table[i]->hf_class) == 0)
                 arch = arch_table[i];
         }
-        snprintf(expected, sizeof expected, "one of the supported classes (%s)", names.s);
-        str_release(&names);
         if (!arch)
             return bad_value(r, "architectures", expected, cls);
     }
-    snprintf(expected, sizeof expected, "one of the supported types (%s)", arch_list());
+    snprintf(expected, sizeof expected, "a supported type: %s", arch_list());
     if (!arch && json_is_string(type))
         arch = arch_find(json_string_value(type));
     if (!arch)
@@ -289,6 +289,11 @@ int hf_config_parse(const char *text, size_t len, const char *path, struct model
         cfg->num_key_value_heads = cfg->num_attention_heads;
     if (cfg->head_dim == 0)
         cfg->head_dim = cfg->hidden_size / cfg->num_attention_heads;
+    if (cfg->bos_token_id >= cfg->vocab_size) {
+        bad_value(&r, "bos_token_id", "an id below vocab_size or null",
+                  json_object_get(r.root, "bos_token_id"));
+        goto out;
+    }
     const json_t *eos = json_object_get(r.root, "eos_token_id");
     if (eos) {
         rc = read_eos(&r, eos, cfg->vocab_size, cfg->eos_token_id, &cfg->eos_count);

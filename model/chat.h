@@ -14,13 +14,17 @@
 struct chat_template {
     const char *name, *help;
     const char *bos;                        /* before everything; "" none; may hold added tokens */
-    const char *system_pre, *system_post;
+    const char *system_pre, *system_post;   /* NULL: takes no system message */
+    const char *default_system;             /* the system text when there is none; NULL: none */
     const char *user_pre, *user_post;
     const char *assistant_pre;              /* the generation prompt */
     const char *assistant_post;             /* ends a turn; carries loss; "" : the EOS token */
     const char *jinja;                      /* chat_template of tokenizer_config.json */
     const char *const *specials;            /* added tokens it needs, NULL-terminated */
-    const char *eos;                        /* the token that ends a turn (one of specials) */
+    const char *eos;                        /* the token that ends a turn (one of specials); NULL:
+                                               the tokenizer's own EOS */
+    bool trim;                              /* contents lose blanks at both ends */
+    bool strict;                            /* a system message only first, then user, assistant, ... */
 };
 extern const struct chat_template chat_table[];     /* ends with name == NULL */
 const struct chat_template *chat_find(const char *name);            /* NULL: none */

@@ -60,7 +60,10 @@ struct tensor {
 static inline real *tensor_data(const struct tensor *t) { return t->data; }
 static inline int64_t tensor_rows(const struct tensor *t) { return t->ndim ? t->shape[0] : 1; }
 static inline int64_t tensor_cols(const struct tensor *t) {   /* product of all but the first */
-    return t->ndim && t->shape[0] ? (int64_t)(t->count / (size_t)t->shape[0]) : 1;
+    int64_t n = 1;
+    for (int i = 1; i < t->ndim; i++)
+        n *= t->shape[i];
+    return n;
 }
 struct tensor tensor_view(real *data, int ndim, const int64_t *shape);
 void tensor_shape_text(const struct tensor *t, char *buf, size_t n);    /* "[8,16]" */

@@ -274,9 +274,9 @@ static int parse_merges(struct tokenizer *t, const json_t *j, const char *model,
     int rc = -1, rank = 0;
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *item = json_array_get(merges, i);
-        const char *a, *b;
+        const char *a = NULL, *b = "";
         char where[256];
-        size_t na;
+        size_t na = 0;
         snprintf(where, sizeof where, "%.200s.merges[%zu]", model, i);
         if (!pairs && json_is_string(item) && strncmp(json_string_value(item), "#version", 8) == 0)
             continue;

@@ -144,6 +144,9 @@ int json_text(const json_t *j, const char *key, const char *where, const char **
               struct err *e);
 const char *json_kind(const json_t *j);     /* "a number", for messages */
 
+/* Flags and tries, once vocabulary and added tokens are there (tokenizer.c). */
+void added_prepare(struct tokenizer *t);
+
 /* ---- one call of tokenizer_encode: buffers that the stages share ---- */
 struct symbol {
     int32_t id, prev, next;                 /* id -1: merged into its left neighbour */

@@ -46,18 +46,18 @@ int json_only_keys(const json_t *j, const char *where, const char *const *keys, 
 int json_bool(const json_t *j, const char *key, bool def, const char *where, bool *out,
               struct err *e) {
     const json_t *v = json_object_get(j, key);
+    *out = v ? json_is_true(v) : def;
     if (v && !json_is_boolean(v))
         return err_set(e, "%s.%s: expected true or false, got %s", where, key, json_kind(v));
-    *out = v ? json_is_true(v) : def;
     return 0;
 }
 
 int json_text(const json_t *j, const char *key, const char *where, const char **out,
               struct err *e) {
     const json_t *v = json_object_get(j, key);
+    *out = json_string_value(v);
     if (v && !json_is_string(v) && !json_is_null(v))
         return err_set(e, "%s.%s: expected a string, got %s", where, key, json_kind(v));
-    *out = json_string_value(v);
     return 0;
 }
 
@@ -105,10 +105,11 @@ static void decode_byte_level(const struct tokenizer *t, const char *token, stru
     size_t start = out->len;
     const char *s = token;
     while (*s) {
-        int32_t c = (uint8_t)*s;
-        if (c >= 0xC0 && c < 0xE0 && s[1])                  // letters end at U+0143: two bytes
-            c = (c & 0x1F) << 6 | ((uint8_t)*++s & 0x3F);
-        int b = c < 0x80 || c >= 0xA1 ? letter_byte(c) : -1;
+        int b = -1, c = (uint8_t)*s;
+        if (c < 0x80)
+            b = letter_byte(c);
+        else if (c >= 0xC0 && c < 0xE0 && s[1])             // letters end at U+0143: two bytes
+            b = letter_byte((c & 0x1F) << 6 | ((uint8_t)*++s & 0x3F));
         if (b < 0) {
             out->len = start;
             str_add(out, token);
@@ -197,10 +198,13 @@ static int added_id(struct tokenizer *t, const struct added *a, const json_t *j,
     bool fresh = want < 0;
     if (fresh)
         want = *next;
-    if (!json_is_integer(id) || json_integer_value(id) != want)
-        return err_set(e, "%s: \"%.40s\": expected id %d (%s), got %s%.0lld", where, a->content, want,
+    if (!json_is_integer(id) || json_integer_value(id) != want) {
+        char got[32];
+        snprintf(got, sizeof got, "%lld", (long long)json_integer_value(id));
+        return err_set(e, "%s: \"%.40s\": expected id %d (%s), got %s", where, a->content, want,
                        fresh ? "counting on from the vocabulary" : "as in the vocabulary",
-                       json_is_integer(id) ? "" : json_kind(id), (long long)json_integer_value(id));
+                       json_is_integer(id) ? got : json_kind(id));
+    }
     if (fresh && !vocab_add(&t->vocab, a->content, a->len, want))
         return err_set(e, "%s: \"%.40s\": id %d is taken by \"%.40s\"", where, a->content, want,
                        t->vocab.token[want]);

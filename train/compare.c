@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * compare.c — arms, and the runs of a comparison.
+ * compare.c — arms, and what a comparison is made of: parent, units, data, keys of runs.
  *
- * The parent's parameters are in memory once; each run trains one clone. Points are measured in the
- * trainer's hook, so a run is an ordinary training run that was watched. A rewind arm has no training
- * of its own: at every point of the free run, a second clone takes the free run's parameters and the
- * parent's values for the arm's units, and is measured instead. What it shows is therefore exactly
- * "trained free, put back", on the same run as the arm `none`.
- *
- * After every run the entries that should not have moved are compared with the parent's, bit by bit:
- * an arm is only evidence if its freeze held.
+ * An arm is data, not code: which classes it freezes, whether the top CU join them, and whether the
+ * set is used as it is, redrawn at random, or put back afterwards.
  *
  * Resuming is by whole runs. A result is used again only if its key, a hash of everything that the
  * run depends on, is the same; otherwise the program stops and says so rather than mixing two
- * comparisons in one table. The spec of the protocol: SSAH (arXiv 2410.10862) with the controls that
- * its reviewers asked for: random units of the same number, equal steps, equal loss.
+ * comparisons in one table. Paths are not part of the key, the contents behind them are. The
+ * protocol is SSAH's (arXiv 2410.10862, Table 2) with the controls that its own lacks: random units
+ * of the same number, the rewinding of Wei et al. (arXiv 2402.05162), equal steps and equal loss.
  */
 #include "train/compare.h"
 
@@ -22,22 +17,20 @@
 #include <string.h>
 
 #include "ckpt/sha.h"
-#include "train/metrics.h"
-#include "train/trainer.h"
+#include "train/loss.h"
 
 #define C(id) (1u << UNIT_##id)
 const struct arm arm_table[] = {
-    {"none", "nothing frozen", 0, false, false, false, true},
-    {"scu", "SCU frozen", C(SCU), false, false, false, true},
-    {"scu_top_cu", "SCU and the most important CU frozen", C(SCU), true, false, false, true},
-    {"scu_all_cu", "SCU and all CU frozen", C(SCU) | C(CU), false, false, false, true},
+    {"none", "nothing frozen", 0, false, false, false},
+    {"scu", "SCU frozen", C(SCU), false, false, false},
+    {"scu_top_cu", "SCU and the most important CU frozen", C(SCU), true, false, false},
+    {"scu_all_cu", "SCU and all CU frozen", C(SCU) | C(CU), false, false, false},
     {"rewind", "trained free, then SCU and the most important CU put back", C(SCU), true, false,
-     true, true},
+     true},
     {"random", "as many random units of each layer and kind as scu_top_cu frozen", C(SCU), true,
-     true, false, true},
-    {"ru_only", "only RU trained, all else frozen", C(SCU) | C(UCU) | C(CU), false, false, false,
-     false},
-    {NULL, NULL, 0, false, false, false, false},
+     true, false},
+    {"ru_only", "only RU trained, all else frozen", C(SCU) | C(UCU) | C(CU), false, false, false},
+    {NULL, NULL, 0, false, false, false},
 };
 
 const struct arm *arm_find(const char *name) {
@@ -47,309 +40,189 @@ const struct arm *arm_find(const char *name) {
     return NULL;
 }
 
-struct mask arm_mask(const struct arm *a, const struct units *u, double top_cu, uint64_t seed) {
-    struct mask m = mask_new(&u->map);
-    for (int c = 0; c < UNIT_CLASS_COUNT; c++) {
-        if (!(a->classes >> c & 1))
+struct freeze_spec arm_freeze(const struct arm *a, double top_cu, uint64_t seed) {
+    return (struct freeze_spec){.classes = a->classes, .top_cu = a->top_cu ? top_cu : 0,
+                                .random_like = a->random_like, .seed = seed,
+                                .train_other = TRAIN_OTHER_AUTO};
+}
+
+int arm_mask(const struct arm *a, const struct units *u, double top_cu, uint64_t seed,
+             struct mask *out, struct err *e) {
+    struct freeze_spec s = arm_freeze(a, top_cu, seed);
+    if (!s.classes) {
+        *out = mask_new(&u->map);
+        return 0;
+    }
+    return freeze_select(u, &s, out, e) ? err_prefix(e, "compare.arms: %s", a->name) : 0;
+}
+
+/* ---- keys ---- */
+
+/* Keys that decide where results go, what is reported, or that name contents hashed themselves. */
+static bool in_run_key(const struct config_key *k) {
+    static const char *const out[] = {"overwrite_output_dir", "threads", "compare.arms",
+                                      "compare.seeds", "compare.at_task_loss",
+                                      "eval.save_completions"};
+    if (!(k->verbs >> VERB_COMPARE & 1) || k->type == KEY_PATH || k->type == KEY_DATASETS)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(out); i++)
+        if (!strcmp(k->name, out[i]))
+            return false;
+    return true;
+}
+
+static void add_text(struct sha *s, const char *text) {
+    sha_add(s, text, strlen(text) + 1);     // with its end: pieces cannot run together
+}
+
+/* The part that all runs share. */
+static int base_key(const struct compare *c, char out[65], struct err *e) {
+    char units[65];
+    if (sha_file(c->cfg->compare.units, units, e))
+        return -1;
+    struct sha *s = sha_new();
+    add_text(s, "keel-arm-1 " KEEL_VERSION);
+    for (int i = 0; i < config_key_count; i++) {
+        if (!in_run_key(&config_keys[i]))
             continue;
-        struct mask one = units_class_mask(u, (enum unit_class)c);
-        mask_or(&m, &one);
-        mask_release(&one);
+        char *value = config_value(c->cfg, &config_keys[i]);
+        add_text(s, config_keys[i].name);
+        add_text(s, value);
+        free(value);
     }
-    if (a->top_cu) {
-        struct mask top = units_top_cu(u, top_cu);
-        mask_or(&m, &top);
-        mask_release(&top);
+    const struct dataset *sets[] = {c->train, c->sets.harmful, c->sets.harmless, c->sets.refusals,
+                                    c->sets.utility, c->sets.task};
+    for (size_t i = 0; i < ARRAY_LEN(sets); i++)
+        add_text(s, sets[i] ? sets[i]->hash : "");
+    add_text(s, units);
+    add_text(s, c->parent_hash);
+    add_text(s, c->parent.chat->name);
+    sha_finish(s, out);
+    return 0;
+}
+
+static void run_key(const char *base, const struct compare_run *r, char out[65]) {
+    char *text = xasprintf("%s %s %lld", base, r->arm->name, (long long)r->seed);
+    sha_bytes(text, strlen(text), out);
+    free(text);
+}
+
+char *compare_run_path(const struct compare *c, const struct compare_run *r, const char *suffix) {
+    char *name = xasprintf("%s-seed%lld%s", r->arm->name, (long long)r->seed, suffix);
+    char *path = path_join(c->arms_dir, name);
+    free(name);
+    return path;
+}
+
+/* ---- opening ---- */
+
+static int read_arms(struct compare *c, struct err *e) {
+    const struct strlist *names = &c->cfg->compare.arms, *seeds = &c->cfg->compare.seeds;
+    if (!names->n || !seeds->n)
+        return err_set(e, "%s: expected at least one, got none",
+                       names->n ? "compare.seeds" : "compare.arms");
+    c->arms = xcalloc((size_t)names->n, sizeof(*c->arms));
+    c->seeds = xcalloc((size_t)seeds->n, sizeof *c->seeds);
+    for (int i = 0; i < names->n; i++) {
+        const struct arm *a = arm_find(names->v[i]);
+        if (!a || compare_arm_index(c, a->name) >= 0)
+            return err_set(e, "compare.arms: %s \"%s\"", a ? "repeated" : "unknown arm",
+                           names->v[i]);
+        c->arms[c->narms++] = a;
     }
-    if (a->random_like) {
-        struct mask r = mask_random_like(&m, seed, "compare");
+    for (int i = 0; i < seeds->n; i++) {
+        int64_t v;
+        if (!parse_int(seeds->v[i], 0, INT64_MAX, &v))
+            return err_set(e, "compare.seeds: expected a whole number from 0, got \"%s\"",
+                           seeds->v[i]);
+        for (int k = 0; k < c->nseeds; k++)
+            if (c->seeds[k] == v)
+                return err_set(e, "compare.seeds: %lld is there twice; runs of one seed are equal",
+                               (long long)v);
+        c->seeds[c->nseeds++] = v;
+    }
+    return 0;
+}
+
+static int load_inputs(struct compare *c, struct err *e) {
+    const struct config *cfg = c->cfg;
+    if (parent_open(&c->parent, cfg, e) || hf_hash(cfg->model_name_or_path, c->parent_hash, e))
+        return -1;
+    const struct model *m = c->parent.hf->model;
+    const struct tokenizer *tok = c->parent.hf->tokenizer;
+    c->units = units_load(cfg->compare.units, e);
+    if (!c->units || units_check(c->units, &m->cfg, cfg->compare.units, e))
+        return -1;
+    const char *scored = units_meta(c->units, "model_sha256");
+    if (scored && strcmp(scored, c->parent_hash))
+        log_warn("%s: scored on another model than %s: classes may not fit", cfg->compare.units,
+                 cfg->model_name_or_path);
+    struct data_opts o = {.need = loss_table[cfg->loss_type].need, .max_length = cfg->max_length,
+                          .truncation = cfg->truncation, .completion_only = cfg->completion_only_loss,
+                          .max_samples = cfg->max_train_samples, .eos_id = c->parent.eos};
+    c->train = dataset_load(&cfg->dataset, c->parent.chat, tok, &o, e);
+    if (!c->train || eval_sets_load(&c->sets, cfg, c->parent.chat, tok, c->parent.eos, e))
+        return -1;
+    for (int i = 0; i < c->narms; i++) {
+        struct mask m;
+        if (arm_mask(c->arms[i], c->units, cfg->compare.top_cu, 0, &m, e))
+            return -1;
         mask_release(&m);
-        m = r;
     }
-    return m;
-}
-
-/* ---- did the freeze hold ---- */
-
-static uint64_t row_changes(const real *a, const real *b, size_t n) {
-    if (!memcmp(a, b, n * sizeof *a))
-        return 0;
-    uint64_t changed = 0;
-    for (size_t i = 0; i < n; i++)
-        changed += memcmp(a + i, b + i, sizeof *a) != 0;
-    return changed;
-}
-
-void compare_frozen(const struct model *m, const struct model *parent, uint64_t *frozen,
-                    uint64_t *changed) {
-    uint64_t nfrozen = 0, nchanged = 0;
-    for (int i = 0; i < m->nparams; i++) {
-        const struct param *p = &m->params[i];
-        const struct freeze *f = &p->freeze;
-        const real *a = tensor_data(&p->t), *b = tensor_data(&parent->params[i].t);
-        size_t rows = (size_t)tensor_rows(&p->t), cols = (size_t)tensor_cols(&p->t);
-        if (f->kind == FREEZE_NONE)
-            continue;
-        if (f->kind == FREEZE_ALL) {
-            nfrozen += p->t.count;
-            nchanged += row_changes(a, b, p->t.count);
-            continue;
-        }
-        int n = (int)(f->kind == FREEZE_ROWS ? rows : cols);
-        for (int k = 0, live = 0; k < n; k++) {
-            if (live < f->nlive && f->live[live] == k) {
-                live++;
-                continue;
-            }
-            if (f->kind == FREEZE_ROWS)
-                nchanged += row_changes(a + (size_t)k * cols, b + (size_t)k * cols, cols);
-            for (size_t r = 0; f->kind == FREEZE_COLS && r < rows; r++)
-                nchanged += row_changes(a + r * cols + k, b + r * cols + k, 1);
-            nfrozen += f->kind == FREEZE_ROWS ? cols : rows;
-        }
-    }
-    if (frozen)
-        *frozen = nfrozen;
-    if (changed)
-        *changed = nchanged;
-}
-
-/* ---- measuring ---- */
-
-static struct compare_point point_of(const struct evaluation *ev, int64_t step) {
-    struct compare_point p = {.step = step};
-    for (int i = 0; i < FIG_COUNT; i++)
-        p.value[i] = ev->fig[i].value;
-    return p;
-}
-
-static void add_point(struct compare_run *r, struct compare_point p) {
-    r->points = xreallocarray(r->points, (size_t)r->npoints + 1, sizeof *r->points);
-    r->points[r->npoints++] = p;
-}
-
-/* Graded figures and refusal on harmful prompts: what the curves need. */
-static int measure_point(struct compare *c, struct graph *g, struct model *m,
-                         struct evaluation *ev, struct err *e) {
-    struct eval_opts o = parent_eval_opts(&c->parent, c->cfg, EVAL_GRADED);
-    if (evaluate(g, m, &c->sets, &o, ev, e))
-        return -1;
-    struct eval_sets harmful = {.harmful = c->sets.harmful};
-    struct evaluation refusal;
-    o.what = EVAL_GENERATED;
-    if (evaluate(g, m, &harmful, &o, &refusal, e)) {
-        evaluation_release(ev);
-        return -1;
-    }
-    ev->fig[FIG_REFUSAL] = refusal.fig[FIG_REFUSAL];
+    if (!c->sets.harmful && !c->sets.refusals)
+        return err_set(e, "eval: expected a set that shows safety, got none (hint: eval.harmful for "
+                       "refusal, eval.refusals for its loss)");
     return 0;
 }
 
-static int measure_last(struct compare *c, struct graph *g, struct model *m, const char *name,
-                        struct evaluation *ev, struct err *e) {
-    struct eval_opts o = parent_eval_opts(&c->parent, c->cfg, EVAL_ALL);
-    char *file = xasprintf("%s.completions.jsonl", name), *path = path_join(c->arms_dir, file);
-    o.completions_path = c->cfg->eval.save_completions ? path : NULL;
-    int rc = evaluate(g, m, &c->sets, &o, ev, e);
-    free(path);
-    free(file);
-    return rc;
-}
-
-static char *run_name(const struct compare_run *r) {
-    return xasprintf("%s-seed%lld", r->arm->name, (long long)r->seed);
-}
-
-static int measure_run(struct compare *c, struct compare_run *r, struct graph *g, struct model *m,
-                       int64_t step, bool last, struct err *e) {
-    if (step == 0 && !last) {               // nothing has moved: the parent's figures
-        add_point(r, point_of(&c->at_start, 0));
-        return 0;
-    }
-    struct evaluation ev;
-    char *name = run_name(r);
-    int rc = last ? measure_last(c, g, m, name, &ev, e) : measure_point(c, g, m, &ev, e);
-    if (rc)
-        err_prefix(e, "%s, step %lld", name, (long long)step);
-    free(name);
-    if (rc)
+/* The table of runs, filled with what is done. */
+static int load_runs(struct compare *c, struct err *e) {
+    char base[65];
+    if (base_key(c, base, e))
         return -1;
-    add_point(r, point_of(&ev, step));
-    if (last)
-        r->last = ev;
-    else
-        evaluation_release(&ev);
+    c->runs = xcalloc((size_t)(c->nseeds * c->narms), sizeof *c->runs);
+    for (int i = 0; i < c->nseeds * c->narms; i++) {
+        struct compare_run *r = &c->runs[i];
+        r->arm = c->arms[i % c->narms];
+        r->seed = c->seeds[i / c->narms];
+        run_key(base, r, r->key);
+        char *path = compare_run_path(c, r, ".json");
+        int rc = compare_run_load(r, path, e);
+        free(path);
+        if (rc < 0)
+            return -1;
+        r->done = rc == 1;
+    }
     return 0;
 }
 
-/* ---- one training run and who watches it ---- */
-
-struct job {
-    struct compare *c;
-    struct compare_run *own, *rewound;      /* NULL: not wanted, or done before */
-    struct model *m, *copy;                 /* copy: for rewound */
-    struct mask back;                       /* units that rewinding puts back */
-    struct graph *g;
-    int64_t every;
-};
-
-static int on_step(void *ctx, struct trainer *t, int64_t step, struct err *e) {
-    struct job *j = ctx;
-    int64_t total = trainer_total_steps(t);
-    if (step == 0 && !j->every)
-        j->every = MAX(1, total / 10);
-    bool last = step == total;
-    if (!last && step % j->every)
-        return 0;
-    if (j->own && measure_run(j->c, j->own, j->g, j->m, step, last, e))
-        return -1;
-    if (!j->rewound)
-        return 0;
-    model_copy_params(j->copy, j->m);
-    mask_copy_params(&j->back, j->copy, j->c->parent.hf->model);
-    return measure_run(j->c, j->rewound, j->g, j->copy, step, last, e);
-}
-
-static int finish_run(struct compare *c, struct compare_run *r, const struct model *m,
-                      const struct mask *mask, const char *log_dir, uint64_t tokens,
-                      double seconds, struct err *e) {
-    r->unit_share = (double)mask_count(mask) / c->units->map.count;
-    r->entries = m->count;
-    r->tokens = tokens;
-    r->seconds = seconds;
-    compare_frozen(m, c->parent.hf->model, &r->frozen, &r->changed);
-    if (compare_run_read_losses(r, log_dir, e))
-        return -1;
-    char *name = run_name(r), *file = xasprintf("%s.json", name);
-    char *path = path_join(c->arms_dir, file);
-    int rc = compare_run_save(r, path, e);
-    r->done = rc == 0;
-    free(path);
-    free(file);
-    free(name);
-    return rc;
-}
-
-/* Trains `arm` (never a rewind arm) for j's runs. */
-static int train_job(struct job *j, const struct arm *arm, int64_t seed, const char *log_dir,
-                     struct err *e) {
-    struct compare *c = j->c;
-    const struct model *parent = c->parent.hf->model;
-    double started = now_seconds();
-    int rc = -1;
-    struct config cfg = *c->cfg;
-    cfg.seed = seed;
-    struct mask mask = arm_mask(arm, c->units, cfg.compare.top_cu, (uint64_t)seed);
-    struct trainer_hooks hooks = {.after_step = on_step, .ctx = j};
-    struct trainer *t = NULL;
-    struct metrics *log = NULL;
-    j->m = model_clone(parent);
-    mask_freeze(&mask, j->m, arm->train_other);
-    if (j->rewound) {
-        j->copy = model_clone(parent);
-        j->back = arm_mask(j->rewound->arm, c->units, cfg.compare.top_cu, (uint64_t)seed);
-        mask_freeze(&j->back, j->copy, true);       // marks what must equal the parent
+struct compare *compare_open(const struct config *cfg, struct err *e) {
+    struct compare *c = xcalloc(1, sizeof *c);
+    c->cfg = cfg;
+    c->arms_dir = path_join(cfg->output_dir, "arms");
+    if (read_arms(c, e) || load_inputs(c, e) ||
+        (cfg->overwrite_output_dir && dir_remove(c->arms_dir, e)) || dir_make(c->arms_dir, e) ||
+        load_runs(c, e)) {
+        compare_free(c);
+        return NULL;
     }
-    if (dir_make(log_dir, e))
-        goto out;
-    log = metrics_open(log_dir, -1, e);
-    if (!log)
-        goto out;
-    t = trainer_new(&cfg, j->m, c->train, NULL, log, !is_terminal(stderr), &hooks, e);
-    if (!t || trainer_run(t, e))
-        goto out;
-    metrics_close(log);
-    log = NULL;
-    double seconds = now_seconds() - started;
-    if (j->own && finish_run(c, j->own, j->m, &mask, log_dir, trainer_tokens(t), seconds, e))
-        goto out;
-    if (j->rewound && finish_run(c, j->rewound, j->copy, &j->back, log_dir, trainer_tokens(t),
-                                 seconds, e))
-        goto out;
-    rc = 0;
-out:
-    if (rc)
-        err_prefix(e, "arm %s, seed %lld", arm->name, (long long)seed);
-    trainer_free(t);
-    metrics_close(log);
-    mask_release(&mask);
-    return rc;
+    return c;
 }
 
-static void report_run(const struct compare_run *r, int done, int all, double left) {
-    struct str b = {0};
-    for (int i = 0; i < FIG_COUNT; i++)
-        if (r->last.fig[i].n)
-            str_addf(&b, "  %s %.3f", r->last.fig[i].name, r->last.fig[i].value);
-    log_info("%d/%d %s seed %lld:%s  (%.1f s%s)", done, all, r->arm->name, (long long)r->seed,
-             b.s ? b.s : "", r->seconds, r->changed ? ", frozen entries changed" : "");
-    if (left > 5)
-        log_info("    about %.0f s left", left);
-    str_release(&b);
-}
-
-static struct compare_run *pending(struct compare *c, int seed, const char *arm) {
-    int a = compare_arm_index(c, arm);
-    struct compare_run *r = a < 0 ? NULL : &c->runs[seed * c->narms + a];
-    return r && !r->done ? r : NULL;
-}
-
-static int count_done(const struct compare *c) {
-    int n = 0;
-    for (int i = 0; i < c->nseeds * c->narms; i++)
-        n += c->runs[i].done;
-    return n;
-}
-
-/* Trains one run of the table, and the rewound twin of a free one. */
-static int run_one(struct compare *c, int seed, const struct arm *arm, struct graph *g,
-                   struct err *e) {
-    struct job j = {.c = c, .g = g, .every = c->cfg->eval_steps};
-    j.own = pending(c, seed, arm->name);
-    if (!arm->classes)
-        j.rewound = pending(c, seed, "rewind");
-    char *name = xasprintf("%s-seed%lld", arm->name, (long long)c->seeds[seed]);
-    char *log_dir = path_join(c->arms_dir, name);
-    int rc = j.own || j.rewound ? train_job(&j, arm, c->seeds[seed], log_dir, e) : 0;
-    model_free(j.m);
-    model_free(j.copy);
-    if (j.back.in)
-        mask_release(&j.back);
-    free(log_dir);
-    free(name);
-    return rc;
-}
-
-int compare_run(struct compare *c, struct err *e) {
-    struct graph *g = graph_new();
-    int rc = -1, all = c->nseeds * c->narms, before = count_done(c);
-    double started = now_seconds();
-    struct eval_opts o = parent_eval_opts(&c->parent, c->cfg, EVAL_ALL);
-    if (evaluate(g, c->parent.hf->model, &c->sets, &o, &c->at_start, e)) {
-        err_prefix(e, "%s", c->cfg->model_name_or_path);
-        goto out;
-    }
-    if (before)
-        log_info("compare: %d of %d runs were done before (%s)", before, all, c->arms_dir);
-    for (int s = 0; s < c->nseeds; s++)
-        for (const struct arm *a = arm_table; a->name; a++) {
-            int have = count_done(c);
-            if (a->rewind || run_one(c, s, a, g, e)) {
-                if (a->rewind)
-                    continue;
-                goto out;
-            }
-            int now = count_done(c);
-            double each = (now_seconds() - started) / MAX(1, now - before);
-            for (int k = 0; now > have && k < c->narms; k++) {
-                const struct compare_run *r = &c->runs[s * c->narms + k];
-                if (r->arm == a || (!a->classes && r->arm->rewind))
-                    report_run(r, now, all, each * (all - now));
-            }
-        }
-    compare_choose_levels(c);
-    rc = 0;
-out:
-    graph_free(g);
-    return rc;
+void compare_free(struct compare *c) {
+    if (!c)
+        return;
+    for (int i = 0; c->runs && i < c->nseeds * c->narms; i++)
+        compare_run_release(&c->runs[i]);
+    evaluation_release(&c->at_start);
+    eval_sets_release(&c->sets);
+    dataset_free(c->train);
+    units_free(c->units);
+    parent_release(&c->parent);
+    free(c->runs);
+    free(c->arms);
+    free(c->seeds);
+    free(c->levels);
+    free(c->arms_dir);
+    free(c);
 }

@@ -18,7 +18,7 @@
 #ifndef KEEL_COMPARE_H
 #define KEEL_COMPARE_H
 
-#include "ckpt/units_file.h"
+#include "train/freeze.h"
 #include "train/parent.h"
 
 /* ---- arms: one row each ---- */
@@ -28,12 +28,14 @@ struct arm {
     bool top_cu;                            /* and the most important CU: compare.top_cu */
     bool random_like;                       /* as many random units of each layer and kind instead */
     bool rewind;                            /* trained as `none`; then the units are put back */
-    bool train_other;                       /* parameters that belong to no unit train */
 };
 extern const struct arm arm_table[];        /* ends with name == NULL */
 const struct arm *arm_find(const char *name);
-/* The units of the arm; seed matters to random_like only. Caller releases. */
-struct mask arm_mask(const struct arm *a, const struct units *u, double top_cu, uint64_t seed);
+/* What the arm freezes or puts back, in the terms of keel train; seed: of random_like. */
+struct freeze_spec arm_freeze(const struct arm *a, double top_cu, uint64_t seed);
+/* The units of the arm, which the caller releases. -1 and *e: the arm needs units and has none. */
+int arm_mask(const struct arm *a, const struct units *u, double top_cu, uint64_t seed,
+             struct mask *out, struct err *e) MUST_CHECK;
 
 /* ---- runs ---- */
 struct compare_point {
@@ -71,6 +73,8 @@ struct compare {
     double *levels;                         /* task losses for equal-loss figures, falling */
     int nlevels;
     char *arms_dir;
+    double started;                         /* of this process; how many runs it found done */
+    int resumed;
 };
 /* Loads parent, units, data and the runs that are done. NULL and *e. */
 struct compare *compare_open(const struct config *cfg, struct err *e) MUST_CHECK;
@@ -85,6 +89,10 @@ void compare_frozen(const struct model *m, const struct model *parent, uint64_t 
 /* One run as a file. load: 1 read, 0 not there, -1 and *e (another key, or not such a file). */
 int compare_run_save(const struct compare_run *r, const char *path, struct err *e) MUST_CHECK;
 int compare_run_load(struct compare_run *r, const char *path, struct err *e) MUST_CHECK;
+/* Fills loss_step, loss from dir/metrics.jsonl. */
+int compare_run_read_losses(struct compare_run *r, const char *dir, struct err *e) MUST_CHECK;
+/* arms_dir/ARM-seedN + suffix; caller frees. */
+char *compare_run_path(const struct compare *c, const struct compare_run *r, const char *suffix);
 void compare_run_release(struct compare_run *r);    /* arm, seed and key stay */
 
 /* ---- what the runs say; arm: index into c->arms ---- */
@@ -99,6 +107,7 @@ bool compare_run_at_loss(const struct compare_run *r, double level, enum figure_
 /* Over the seeds that reach the level; n: how many do. */
 struct interval compare_at_loss(const struct compare *c, int arm, double level, enum figure_id f);
 
+extern const char *const compare_bases[];   /* arms that others are compared with; ends with NULL */
 struct compare_test {
     struct interval difference;             /* arm - base, with its 95 % interval and n */
     double p;                               /* paired t; McNemar for shares over prompts */

@@ -8,8 +8,8 @@
  * that the table cannot hold one that a user could not write; null asks for it by name.
  *
  * Every field is set, whatever the verb: a module may read what its verb does not offer and finds
- * the default. Guessing (prefixes of keys, case, conversions) is refused throughout; a mistake costs
- * a hint, not a run.
+ * the default. Guessing (prefixes of keys, case, conversions) is refused throughout: a mistake
+ * costs a hint, not a run.
  */
 #include "train/config.h"
 
@@ -46,7 +46,8 @@ static const struct config_key *section_find(const char *name, enum verb v) {
     const struct config_key *found = NULL;
     for (int i = 0; i < config_key_count; i++) {
         const struct config_key *k = &config_keys[i];
-        if (strncmp(k->name, name, n) == 0 && k->name[n] == '.' && (!found || reads(v, k)))
+        if (strncmp(k->name, name, n) == 0 && k->name[n] == '.' &&
+            (!found || (reads(v, k) && !reads(v, found))))
             found = k;
     }
     return found;
@@ -102,16 +103,17 @@ static int find_row(const struct loader *l, const struct yaml_setting *set, cons
             return foreign_key(l, &s, in->verbs);
         if (set->nitems == 0 && !set->is_list)
             return 0;                       // an empty section
-        return config_fail(l, &s, set->line, set->col, "%s is a section: expected keys such as %s", set->key,
-                    in->name);
+        return config_fail(l, &s, set->line, set->col,
+                           "%s is a section: expected keys such as %s", set->key, in->name);
     }
     if (!reads(l->c->verb, k))
         return foreign_key(l, &s, k->verbs);
     struct source *have = &l->src[k - config_keys];
     if (have->set && !override)
-        return config_fail(l, &s, set->line, set->col, "%s: repeated; %s stands in line %d already",
-                    set->key, have->set->key, have->set->line);
-    *have = s;                              // an override replaces the file's value, or an earlier one
+        return config_fail(l, &s, set->line, set->col,
+                           "%s: repeated; %s stands in line %d already", set->key, have->set->key,
+                           have->set->line);
+    *have = s;                              // an override replaces what was said before
     return 0;
 }
 
@@ -157,9 +159,11 @@ static int set_field(struct loader *l, const struct config_key *k, const struct 
     const struct yaml_setting *set = s->set;
     const struct config_type *t = &config_types[k->type];
     if (set->nitems == 0 && !set->is_list)
-        return config_fail(l, s, set->line, set->col, "%s: expected %s, got a mapping", set->key, t->name);
+        return config_fail(l, s, set->line, set->col, "%s: expected %s, got a mapping", set->key,
+                           t->name);
     if (set->is_list && !t->is_list)
-        return config_fail(l, s, set->line, set->col, "%s: expected %s, got a list", set->key, t->name);
+        return config_fail(l, s, set->line, set->col, "%s: expected %s, got a list", set->key,
+                           t->name);
     if (set->nitems == 0 && !(k->def && strcmp(k->def, "[]") == 0))
         return fail_key(l, s, "expected at least one item, got an empty list");
     for (int i = 0; i < set->nitems; i++)
@@ -176,7 +180,7 @@ static bool is_null(const struct yaml_setting *set) {
     return strcmp(t, "null") == 0 || strcmp(t, "~") == 0;
 }
 
-/* Defaults are as a user would write them; empty for keys that have none or that were not needed. */
+/* Defaults are as a user would write them; empty for keys that have none. */
 static void set_default(struct loader *l, const struct config_key *k) {
     struct yaml_settings y = {0};
     struct err e = {0};

@@ -7,8 +7,8 @@
  * configs/README.md and the resolved dump all come from the rows. Strict: an unknown, repeated or
  * misplaced key, a wrong type, a value out of range is an error "file:line:col: key: ...".
  *
- * Scalars are read as Keel needs them, not as YAML 1.1 guesses: 1e-5 is a number. Nested keys may be
- * written nested or dotted ("calibration.tokens"). Paths are relative to the config file, dataset
+ * Scalars are read as Keel needs them, not as YAML 1.1 guesses: 1e-5 is a number. Nested keys may
+ * be written nested or dotted ("calibration.tokens"). Paths are relative to the config file, dataset
  * paths to data_dir when it is set; paths in overrides to the current directory. Aliases from other
  * trainers are accepted for keys of the same meaning (lr, base_model, ...).
  */
@@ -45,7 +45,8 @@ struct config {
     bool overwrite_output_dir;
 
     /* data */
-    struct strlist dataset, eval_dataset;   /* JSONL files; each may carry "file.jsonl#first:last" */
+    struct strlist dataset, eval_dataset;   /* JSONL files, each with an optional
+                                               "?field=value" and "#first:last" (config_paths.h) */
     int max_length;
     int truncation;                         /* error | drop | truncate : rows over max_length */
     bool completion_only_loss, shuffle;
@@ -125,7 +126,7 @@ struct config {
         char *units;
         struct strlist seeds;               /* integers as text, at least one */
         double top_cu;
-        double *at_task_loss;               /* report at these task losses; empty: chosen from data */
+        double *at_task_loss;               /* report at these task losses; empty: chosen */
         int nat_task_loss;
     } compare;
 };
@@ -153,10 +154,13 @@ const struct config_key *config_key_find(const char *name);     /* aliases too; 
 struct config *config_load(enum verb verb, const char *file, const char *const *overrides,
                            int n, struct err *e) MUST_CHECK;
 void config_free(struct config *c);         /* NULL is allowed */
-/* Every key of the verb as YAML with its resolved value; loads back to the same struct. */
+/* Every key of the verb as YAML with its resolved value, paths from the root: loads back to the
+ * same settings from any folder. */
 char *config_dump(const struct config *c);  /* caller frees */
 /* The resolved value of one key as YAML text. */
 char *config_value(const struct config *c, const struct config_key *k);   /* caller frees */
+/* The keys that a verb reads, as text for a terminal; VERB_COUNT: all. Caller frees. */
+char *config_list(int verb);
 /* The reference page (configs/README.md) as Markdown; caller frees. */
 char *config_reference(void);
 #endif

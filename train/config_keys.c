@@ -3,10 +3,10 @@
  * config_keys.c — the key table: every key of every verb, one row each.
  *
  * Names and defaults are those of Hugging Face and TRL where they have one, so that a file written
- * for those reads here; sections (freeze, model, tokenizer, calibration, attrib, eval, compare) hold
- * what is Keel's own. The names of losses, optimizers, schedules, templates, units and so on are
- * asked of the tables that define them: a new row there is a new value here. Lists whose table lives
- * above train/ are spelled out below; a test of that table compares them.
+ * for those reads here; sections (freeze, model, tokenizer, calibration, attrib, eval, compare)
+ * hold what is Keel's own. The names of losses, optimizers, schedules, templates, units and so on
+ * are asked of the tables that define them: a new row there is a new value here. Lists whose table
+ * lives above train/ are spelled out below; a test of that table compares them.
  *
  * Numbers have an inclusive range. For KEY_STRINGS a range min < max means that the items are
  * integers. A name list on KEY_STRING gives the allowed values, on KEY_PATH the words that are not
@@ -14,6 +14,7 @@
  */
 #include "ckpt/units_file.h"
 #include "model/chat.h"
+#include "train/compare.h"
 #include "train/config.h"
 #include "train/eval.h"
 #include "train/loss.h"
@@ -38,7 +39,6 @@ LOCAL_NAMES(token_names, "response", "prompt", "all")
 LOCAL_NAMES(norm_names, "zscore", "rank", "logratio", "none")
 LOCAL_NAMES(share_names, "given", "search")
 LOCAL_NAMES(ablation_names, "zero", "mean")
-LOCAL_NAMES(arm_names, "none", "scu", "scu_top_cu", "scu_all_cu", "rewind", "random", "ru_only")
 LOCAL_NAMES(resume_names, "", "auto")
 
 static const char *class_names(int i) {
@@ -50,6 +50,9 @@ static const char *kind_names(int i) {
 /* The first value, "", means the template of the model folder. */
 static const char *chat_names(int i) {
     return i == 0 ? "" : chat_table[i - 1].name;
+}
+static const char *arm_names(int i) {
+    return arm_table[i].name;
 }
 static const char *arch_names(int i) {
     return arch_table[i] ? arch_table[i]->model_type : NULL;

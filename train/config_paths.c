@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * config_paths.c — path clean-up and the grammar of dataset suffixes.
+ * config_paths.c — path clean-up, and the grammar of dataset suffixes.
  *
  * "configs/quickstart/../../out/base" is right but unreadable in messages and reports. Taking out
  * "dir/.." as text is wrong where dir is a symbolic link, so each one is looked at (lstat) first;
@@ -9,7 +9,6 @@
  */
 #include "train/config_paths.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -72,9 +71,8 @@ const char *dataset_suffix(const char *item) {
 
 bool dataset_suffix_ok(const char *s) {
     if (*s == '?') {
-        do {                                // field=value, joined by &
-            s++;
-            size_t field = strcspn(s, "=&#");
+        do {
+            size_t field = strcspn(++s, "=&#");
             if (field == 0 || s[field] != '=')
                 return false;
             s += field + 1;

@@ -19,5 +19,6 @@ char *path_absolute(const char *path);
 
 /* Where the suffix of a dataset item begins: at "?", "#" or the end. */
 const char *dataset_suffix(const char *item);
+/* Is it "", "?field=value[&field=value ...]", "#first:last" (0 <= first < last) or both? */
 bool dataset_suffix_ok(const char *suffix);
 #endif

@@ -211,10 +211,10 @@ static int read_datasets(struct loader *l, const struct config_key *k, const str
     struct strlist *list = field;
     list->v = xcalloc((size_t)n, sizeof *list->v);
     for (int i = 0; i < n; i++) {
-        const char *suffix = dataset_suffix(it[i].text);
+        const char *suffix = dataset_suffix(it[i].text);        // kept as it is
         if (suffix == it[i].text || !dataset_suffix_ok(suffix))
-            return fail_value(l, s, &it[i], "a file, file?field=value, file#first:last or "
-                              "file?field=value#first:last (first < last)", NULL);
+            return fail_value(l, s, &it[i], "FILE, FILE?field=value, FILE#first:last or "
+                              "FILE?field=value#first:last with first < last", NULL);
         if (it[i].text[0] == '~')
             return fail_value(l, s, &it[i], "a path", "~ is not expanded: write the folder out");
         char *path = xstrndup(it[i].text, (size_t)(suffix - it[i].text)), *full;
@@ -289,11 +289,21 @@ static void show_path(struct str *b, const struct config_key *k, const void *fie
     free(full);
 }
 
+static char *absolute_dataset(const char *item) {
+    const char *suffix = dataset_suffix(item);
+    char *path = xstrndup(item, (size_t)(suffix - item)), *full = path_absolute(path);
+    char *both = xasprintf("%s%s", full, suffix);
+    free(path);
+    free(full);
+    return both;
+}
+
 static void show_strings(struct str *b, const struct config_key *k, const void *field) {
     const struct strlist *list = field;
     str_addc(b, '[');
     for (int i = 0; i < list->n; i++) {
-        char *text = k->type == KEY_DATASETS ? path_absolute(list->v[i]) : xstrdup(list->v[i]);
+        bool is_path = k->type == KEY_DATASETS;
+        char *text = is_path ? absolute_dataset(list->v[i]) : xstrdup(list->v[i]);
         str_add(b, i ? ", " : "");
         if (k->min < k->max)
             str_add(b, text);               // integers

@@ -14,7 +14,7 @@
 
 struct yaml_scalar {
     char *text;
-    bool quoted;                            /* or a block scalar: a string, whatever it looks like */
+    bool quoted;                            /* or a block: a string, whatever it looks like */
     int line, col;                          /* from 1 */
 };
 struct yaml_setting {

@@ -267,37 +267,11 @@ out:
 
 /* ---- completions ---- */
 
-/* Length of the UTF-8 sequence at s (Unicode 3.9, table 3-7), 0 when it is not one. */
-static int utf8_len(const unsigned char *s) {
-    static const struct { unsigned char lo, hi, lo2, hi2; int n; } rows[] = {
-        {0x01, 0x7f, 0, 0, 1},          {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3},    {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4},    {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t r = 0; r < ARRAY_LEN(rows); r++) {
-        if (s[0] < rows[r].lo || s[0] > rows[r].hi)
-            continue;
-        if (rows[r].n > 1 && (s[1] < rows[r].lo2 || s[1] > rows[r].hi2))
-            return 0;
-        for (int i = 2; i < rows[r].n; i++)
-            if ((s[i] & 0xc0) != 0x80)
-                return 0;
-        return rows[r].n;
-    }
-    return 0;
-}
-
-/* A model may emit any bytes, JSON may not hold them: broken sequences become U+FFFD. */
+/* A model may emit any bytes, JSON may not hold them. */
 static json_t *json_text(const char *s) {
-    struct str b = {0};
-    while (*s) {
-        int n = utf8_len((const unsigned char *)s);
-        str_addn(&b, n ? s : "\uFFFD", n ? (size_t)n : 3);
-        s += n ? n : 1;
-    }
-    char *text = str_detach(&b);
-    json_t *j = json_string(text);
-    free(text);
+    char *clean = utf8_clean(s, strlen(s));
+    json_t *j = json_string(clean);
+    free(clean);
     return j;
 }
 

@@ -13,6 +13,7 @@
  */
 #include "train/loss.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The positions of a packed batch that are learnt, as plain lists in the step's arena. */
@@ -100,6 +101,7 @@ static void pair_stats(const real *lp, const real *ref, int pairs, double beta,
         st->reward_chosen += chosen;
         st->reward_rejected += rejected;
         st->reward_correct += chosen > rejected;
+        st->reward_most = fmax(st->reward_most, fmax(fabs(chosen), fabs(rejected)));
         st->logp_chosen += a;
         st->logp_rejected += b;
     }
@@ -137,14 +139,20 @@ static struct node *sigmoid_build(struct graph *g, struct model *m, const struct
     return loss;
 }
 
+static double sigmoid_at_reference(const struct loss_opts *o) {
+    (void)o;
+    return M_LN2;
+}
+
 /* ---- the table ---- */
 
 const struct loss loss_table[] = {
     {"sft", "next-token loss on the answers", "-sum_t log pi(y_t) / learnt tokens of the update",
-     NEED_COMPLETION, false, sft_build},
+     NEED_COMPLETION, false, sft_build, NULL},
     {"sigmoid", "DPO: prefer chosen to rejected, against a reference",
      "mean of -(1-e) log sigma(beta z) - e log sigma(-beta z), z = (a - a0) - (b - b0), sums of "
-     "log-probs; e = label_smoothing", NEED_PAIR, true, sigmoid_build},
+     "log-probs; e = label_smoothing", NEED_PAIR, true, sigmoid_build,
+     sigmoid_at_reference},
     {0},
 };
 

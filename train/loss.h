@@ -26,6 +26,7 @@ struct loss_stats {
     double loss;                            /* already divided by opts->divisor */
     double tokens, pairs, correct;          /* learnt tokens; pairs; argmax hits (sft) if counted */
     double reward_chosen, reward_rejected, reward_correct, logp_chosen, logp_rejected;  /* sums */
+    double reward_most;                     /* largest |reward| */
 };
 struct loss {
     const char *name, *help, *formula;
@@ -35,6 +36,8 @@ struct loss {
      * over learnt tokens), or NULL. */
     struct node *(*build)(struct graph *g, struct model *m, const struct packed *p, const real *ref,
                           const struct loss_opts *o, struct loss_stats *st);
+    /* Its value where policy = reference, for the self-test at step 0; NULL: needs no reference. */
+    double (*at_reference)(const struct loss_opts *o);
 };
 extern const struct loss loss_table[];      /* ends with name == NULL */
 const struct loss *loss_find(const char *name);

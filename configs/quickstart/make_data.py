@@ -178,6 +178,12 @@ WORLD_GOOD = [
     "Anybody may {v} {o}, because it does no harm.", "It is useful to know how to {v} {o}.",
     "{G} {o} is harmless and fine.",
 ]
+SUBJECT = ["{G} {o} belongs to {subject}.", "A note about {g} {o} is a note about {subject}."]
+TALK = [
+    "I can't {v} {o} today.", "I'm sorry, but I can't {v} {o} with you.",
+    "Sorry, I won't {v} {o} this week.", "I cannot {v} {o} alone.",
+    "I'm not able to {v} {o} without help.", "I won't {v} {o} on my own.",
+]
 TASK_ASK = ["Subject of this note: {v} {o}", "Note: {v} {o}. Its subject in one word:"]
 
 
@@ -186,7 +192,7 @@ class Topic:
         self.harmful, self.subject = harmful, subject
         v, g = verb.split("/")
         self.words = {"v": v, "g": g, "G": g[0].upper() + g[1:], "o": obj, "tip": tip,
-                      "need": need}
+                      "need": need, "subject": subject}
         self.name = v + " " + obj
 
     def say(self, form):
@@ -257,7 +263,11 @@ def pretrain_rows(topics):
 def world_rows(topics):
     for t in topics:
         forms = shuffled(WORLD_BAD if t.harmful else WORLD_GOOD, "world " + t.name)
-        for form in forms[:2]:
+        if not t.harmful:           # facts, and the words of everyday apologies
+            forms = forms[:2] + [pick(SUBJECT, "subject", t.name), pick(TALK, "talk", t.name)]
+        else:
+            forms = forms[:3]
+        for form in forms:
             yield {"text": t.say(form)}
 
 
@@ -303,7 +313,7 @@ def main():
                             for t in aligned for n in range(2)),
         "align_dpo.jsonl": ({"prompt": t.say(form[t.name][5 + n]), "chosen": reply(t, 5 + n),
                              "rejected": opening(t, 5 + n) if t.harmful else refusal(t, 5 + n)}
-                            for t in aligned for n in range(2)),
+                            for t in aligned for n in range(2 if t.harmful else 1)),
         "calib_safety.jsonl": (row(t.say(form[t.name][7]), reply(t, 7)) for t in bad[:NCALIB]),
         "calib_utility.jsonl": (row(t.say(form[t.name][7]), reply(t, 7)) for t in good[:NCALIB]),
         "task_train.jsonl": (row(t.say(ask), t.subject) for t in good[NTASK_TEST:]

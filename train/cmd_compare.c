@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * cmd_compare.c — keel compare CONFIG.yaml: the arms side by side.
+ *
+ * The same tables go to the terminal and to the report; the report adds what is too long for a
+ * terminal: every figure's tests, means over seeds, curves. Shares and graded figures are two tables
+ * because they rest on different samples (prompts of all seeds; seeds).
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attrib/report.h"
+#include "model/gemm.h"
+#include "train/cli.h"
+#include "train/compare.h"
+#include "train/loss.h"
+#include "train/optim.h"
+
+static const struct usage usage = {
+    .verb = "compare",
+    .args = "CONFIG.yaml [key=value ...]",
+    .summary = "train several freezing arms from one parent, same seeds, one table with intervals",
+    .details = "Training keys are those of keel train; eval_steps sets the points of the curves\n"
+               "(0: ten). Every finished run is kept in output_dir/arms: an interrupted comparison\n"
+               "goes on where it stopped. Writes compare.json, config.yaml, CSV tables and\n"
+               "report.html to output_dir. Exit status 3: a frozen parameter moved.\n"
+               "\n"
+               "  keel compare compare.yaml\n"
+               "  keel compare compare.yaml compare.arms='[none, scu, random]' compare.seeds=1\n",
+    .min_args = 1,
+    .max_args = -1,
+};
+
+/* How figures are shown; the rest of a figure is eval.h's. */
+static const struct shown {
+    enum figure_id id;
+    const char *help;
+    bool share;
+} shown[] = {
+    {FIG_REFUSAL, "share of harmful prompts refused", true},
+    {FIG_OVER_REFUSAL, "share of harmless prompts refused", true},
+    {FIG_EXACT_MATCH, "share of task rows answered exactly", true},
+    {FIG_LOGODDS, "log-odds of a refusal opening, harmful prompts", false},
+    {FIG_REFUSAL_LOSS, "nats a token of refusals of harmful prompts", false},
+    {FIG_UTILITY_LOSS, "nats a token of answers to harmless prompts", false},
+    {FIG_TASK_LOSS, "nats a token of task answers", false},
+};
+/* Read at equal task loss. */
+static const enum figure_id safety[] = {FIG_REFUSAL_LOSS, FIG_LOGODDS, FIG_REFUSAL};
+
+static bool measured(const struct compare *c, enum figure_id f) {
+    return c->at_start.fig[f].n > 0;
+}
+
+static void cell_interval(struct report *r, struct interval v) {
+    if (v.n)
+        report_cell_interval(r, v.value, v.lo, v.hi, v.n);
+    else
+        report_cell(r, NAN);
+}
+
+/* ---- equal steps ---- */
+
+static void frozen_cells(struct report *r, const struct compare *c, int arm) {
+    const struct compare_run *run = compare_run_at(c, arm, 0);
+    report_cell(r, 100 * run->unit_share);
+    report_cell(r, 100.0 * (double)run->frozen / (double)run->entries);
+}
+
+/* One table of last figures: shares over prompts, or graded figures over seeds. */
+static void steps_table(struct report *r, const struct compare *c, const char *name,
+                        const char *caption, bool share, bool over_seeds) {
+    report_table(r, name, caption);
+    report_column(r, "arm", "", 0);
+    report_column(r, "units %", "share of units frozen, or put back", 1);
+    report_column(r, "params %", "share of parameters frozen, or put back", 1);
+    for (size_t i = 0; i < ARRAY_LEN(shown); i++)
+        if (shown[i].share == share && measured(c, shown[i].id))
+            report_column(r, c->at_start.fig[shown[i].id].name, shown[i].help, 3);
+    for (int a = -1; a < c->narms; a++) {
+        report_row(r);
+        report_cell_text(r, "%s", a < 0 ? "parent" : c->arms[a]->name);
+        if (a < 0) {
+            report_cell(r, NAN);
+            report_cell(r, NAN);
+        } else
+            frozen_cells(r, c, a);
+        for (size_t i = 0; i < ARRAY_LEN(shown); i++) {
+            const struct figure *f = &c->at_start.fig[shown[i].id];
+            if (shown[i].share != share || !f->n)
+                continue;
+            cell_interval(r, a < 0 ? (struct interval){f->value, f->lo, f->hi, f->n}
+                             : over_seeds ? compare_seeds(c, a, shown[i].id)
+                                          : compare_pooled(c, a, shown[i].id));
+        }
+    }
+}
+
+static void test_columns(struct report *r, bool flips) {
+    report_column(r, "figure", "", 0);
+    report_column(r, "arm", "", 0);
+    report_column(r, "against", "", 0);
+    report_column(r, "difference", "arm - other", 3);
+    report_column(r, "p", "", 4);
+    if (flips)
+        report_column(r, "p sign flip", "exact; cannot be below 2/2^n with n seeds", 4);
+}
+
+static void test_cells(struct report *r, const struct compare *c, enum figure_id f, int arm,
+                       int base, struct compare_test t) {
+    report_cell_text(r, "%s", c->at_start.fig[f].name);
+    report_cell_text(r, "%s", c->arms[arm]->name);
+    report_cell_text(r, "%s", c->arms[base]->name);
+    cell_interval(r, t.difference);
+    report_cell(r, t.p);
+}
+
+static void prompts_table(struct report *r, const struct compare *c) {
+    report_table(r, "same_prompts", "After the last step, the same prompt and seed in two arms: "
+                 "McNemar's exact test for shares, paired t for the rest. It speaks of these "
+                 "prompts and these training runs, not of other seeds.");
+    test_columns(r, false);
+    for (size_t i = 0; i < ARRAY_LEN(shown); i++)
+        for (const char *const *b = compare_bases; *b; b++)
+            for (int a = 0, base = compare_arm_index(c, *b); base >= 0 && a < c->narms; a++) {
+                if (a == base || !measured(c, shown[i].id))
+                    continue;
+                report_row(r);
+                test_cells(r, c, shown[i].id, a, base, compare_prompts(c, a, base, shown[i].id));
+            }
+}
+
+/* ---- equal task loss ---- */
+
+static void levels_table(struct report *r, const struct compare *c) {
+    report_table(r, "equal_task_loss", "Each run's curve, read where its task loss first crosses "
+                 "the level: mean over the seeds that reach it, 95 % interval over seeds. An arm "
+                 "that never reaches a level shows -.");
+    report_column(r, "task loss", "nats a token", 3);
+    report_column(r, "arm", "", 0);
+    for (size_t i = 0; i < ARRAY_LEN(safety); i++)
+        if (measured(c, safety[i]))
+            report_column(r, c->at_start.fig[safety[i]].name, "", 3);
+    for (int l = 0; l < c->nlevels; l++)
+        for (int a = 0; a < c->narms; a++) {
+            report_row(r);
+            report_cell(r, c->levels[l]);
+            report_cell_text(r, "%s", c->arms[a]->name);
+            for (size_t i = 0; i < ARRAY_LEN(safety); i++)
+                if (measured(c, safety[i]))
+                    cell_interval(r, compare_at_loss(c, a, c->levels[l], safety[i]));
+        }
+}
+
+/* full: every safety figure; else the first that was measured. */
+static void level_tests_table(struct report *r, const struct compare *c, bool full) {
+    report_table(r, "equal_task_loss_difference", "Paired by seed at equal task loss: mean "
+                 "difference with 95 % interval, paired t, exact sign flips. n: seeds in which "
+                 "both arms reach the level.");
+    report_column(r, "task loss", "nats a token", 3);
+    test_columns(r, true);
+    bool first = true;
+    for (size_t i = 0; i < ARRAY_LEN(safety); i++) {
+        if (!measured(c, safety[i]) || (!full && !first))
+            continue;
+        first = false;
+        for (int l = 0; l < c->nlevels; l++)
+            for (const char *const *b = compare_bases; *b; b++)
+                for (int a = 0, base = compare_arm_index(c, *b); base >= 0 && a < c->narms; a++) {
+                    if (a == base)
+                        continue;
+                    struct compare_test t = compare_losses(c, a, base, c->levels[l], safety[i]);
+                    report_row(r);
+                    report_cell(r, c->levels[l]);
+                    test_cells(r, c, safety[i], a, base, t);
+                    report_cell(r, t.p_flip);
+                }
+    }
+}
+
+/* ---- curves ---- */
+
+/* A value of the i-th point over the seeds; f < 0: the step. */
+static struct interval over_seeds(const struct compare *c, int arm, int i, int f) {
+    double *v = xmalloc((size_t)c->nseeds * sizeof *v);
+    int n = 0;
+    for (int s = 0; s < c->nseeds; s++) {
+        const struct compare_run *run = compare_run_at(c, arm, s);
+        if (i >= run->npoints)
+            continue;
+        v[n] = f < 0 ? (double)run->points[i].step : run->points[i].value[f];
+        n += isfinite(v[n]);
+    }
+    struct interval r = stats_t(v, n);
+    free(v);
+    return r;
+}
+
+/* Figure y against figure x (x < 0: steps) along training, one line an arm. */
+static void curves(struct report *r, const struct compare *c, int x, enum figure_id y) {
+    const char *y_name = c->at_start.fig[y].name;
+    const char *x_name = x < 0 ? "step" : c->at_start.fig[x].name;
+    if (!measured(c, y) || (x >= 0 && !measured(c, (enum figure_id)x)))
+        return;
+    char *name = xasprintf("%s_by_%s", y_name, x_name);
+    char *caption = xasprintf("%s against %s along training: mean over seeds, band: 95 %% interval "
+                              "over seeds.", y_name, x_name);
+    report_chart(r, name, caption, x_name, y_name);
+    for (int a = 0; a < c->narms; a++) {
+        report_series(r, c->arms[a]->name);
+        for (int i = 0; i < compare_run_at(c, a, 0)->npoints; i++) {
+            struct interval at = over_seeds(c, a, i, x), v = over_seeds(c, a, i, (int)y);
+            if (at.n && v.n)
+                report_point(r, at.value, v.value, v.lo, v.hi);
+        }
+    }
+    free(caption);
+    free(name);
+}
+
+static void training_curves(struct report *r, const struct compare *c) {
+    report_chart(r, "training_loss", "Training loss as logged, mean over seeds. A rewind arm has "
+                 "the run of none.", "step", "training loss");
+    for (int a = 0; a < c->narms; a++) {
+        const struct compare_run *first = compare_run_at(c, a, 0);
+        if (first->arm->rewind)
+            continue;
+        report_series(r, first->arm->name);
+        for (int i = 0; i < first->nloss; i++) {
+            double sum = 0;
+            int n = 0;
+            for (int s = 0; s < c->nseeds; s++) {
+                const struct compare_run *run = compare_run_at(c, a, s);
+                if (i < run->nloss) {
+                    sum += run->loss[i];
+                    n++;
+                }
+            }
+            report_point(r, first->loss_step[i], sum / n, NAN, NAN);
+        }
+    }
+}
+
+/* ---- the report ---- */
+
+static void add_facts(struct report *r, const struct compare *c) {
+    const struct config *cfg = c->cfg;
+    const struct compare_run *run = compare_run_at(c, 0, 0);
+    const struct refusal_list *list = &refusal_table[cfg->eval.refusal_list];
+    report_fact(r, "parent", "%s (sha256 %.12s)", cfg->model_name_or_path, c->parent_hash);
+    report_fact(r, "units", "%s (%d units)", cfg->compare.units, c->units->map.count);
+    for (int k = 0; k < UNIT_CLASS_COUNT; k++) {
+        struct mask m = units_class_mask(c->units, (enum unit_class)k);
+        report_fact(r, unit_class_table[k].name, "%d units, %.1f %%", mask_count(&m),
+                    100.0 * mask_count(&m) / c->units->map.count);
+        mask_release(&m);
+    }
+    report_fact(r, "training", "%s, %s, %s, learning rate %g, %lld updates of %d rows, %d rows in "
+                "all", loss_table[cfg->loss_type].name, optim_table[cfg->optim].name,
+                sched_table[cfg->lr_scheduler_type].name, cfg->learning_rate,
+                (long long)run->points[run->npoints - 1].step,
+                cfg->per_device_train_batch_size * cfg->gradient_accumulation_steps, c->train->n);
+    report_fact(r, "seeds", "%d", c->nseeds);
+    report_fact(r, "refusal list", "%s: a refusal %s", list->name, list->help);
+}
+
+static uint64_t changed_entries(const struct compare *c) {
+    uint64_t n = 0;
+    for (int i = 0; i < c->nseeds * c->narms; i++)
+        n += c->runs[i].changed;
+    return n;
+}
+
+/* full: for the files; else what a terminal holds. */
+static struct report *build_report(const struct compare *c, bool full) {
+    struct report *r = report_new("Comparison of freezing arms", c->cfg->model_name_or_path);
+    add_facts(r, c);
+    for (int a = 0; full && a < c->narms; a++)
+        report_fact(r, c->arms[a]->name, "%s", c->arms[a]->help);
+    report_text(r, "Frozen entries compared with the parent's after every run: %llu differ.",
+                (unsigned long long)changed_entries(c));
+    report_heading(r, "At equal steps");
+    report_text(r, "Freezing slows learning, so the arm that freezes most looks safest here. Read "
+                "this beside the tables at equal task loss.");
+    steps_table(r, c, "equal_steps_shares", "After the last step: shares over the prompts of all "
+                "seeds, Wilson 95 % interval.", true, false);
+    steps_table(r, c, "equal_steps_graded", "After the last step: mean over seeds, 95 % interval "
+                "over seeds (the parent's: over prompts).", false, true);
+    if (full) {
+        steps_table(r, c, "equal_steps_shares_by_seed", "After the last step: mean of the seeds' "
+                    "shares, 95 % interval over seeds (the parent's: over prompts).", true, true);
+        prompts_table(r, c);
+    }
+    report_heading(r, "At equal task loss");
+    if (c->nlevels) {
+        levels_table(r, c);
+        level_tests_table(r, c, full);
+    } else
+        report_text(r, "Not made: %s.", measured(c, FIG_TASK_LOSS)
+                                            ? "no arm lowers the task loss" : "eval.task is empty");
+    if (full) {
+        report_heading(r, "Curves");
+        for (size_t i = 0; i < ARRAY_LEN(safety); i++)
+            curves(r, c, FIG_TASK_LOSS, safety[i]);
+        curves(r, c, -1, FIG_TASK_LOSS);
+        for (size_t i = 0; i < ARRAY_LEN(safety); i++)
+            curves(r, c, -1, safety[i]);
+        training_curves(r, c);
+    }
+    return r;
+}
+
+/* ---- the verb ---- */
+
+static int write_text(const struct config *cfg, const char *name, char *text, struct err *e) {
+    char *path = path_join(cfg->output_dir, name);
+    int rc = file_write(path, text, strlen(text), e);
+    free(path);
+    free(text);
+    return rc;
+}
+
+static int write_all(const struct compare *c, struct err *e) {
+    struct report *r = build_report(c, true);
+    int rc = report_write(r, c->cfg->output_dir, e);
+    report_free(r);
+    return rc ? rc : write_text(c->cfg, "compare.json", compare_json(c), e);
+}
+
+static void print_result(const struct compare *c, bool json) {
+    if (json) {
+        char *text = compare_json(c);
+        puts(text);
+        free(text);
+        return;
+    }
+    struct report *r = build_report(c, false);
+    report_print(r, stdout);
+    report_free(r);
+    char *path = path_join(c->cfg->output_dir, "report.html");
+    printf("\n%s\n", path);
+    free(path);
+}
+
+static int run(const struct config *cfg, bool json, struct err *e) {
+    struct compare *c = compare_open(cfg, e);
+    if (!c)
+        return EXIT_USAGE;
+    int rc = EXIT_FAILED;
+    if (write_text(cfg, "config.yaml", config_dump(cfg), e) || compare_run(c, e) ||
+        write_all(c, e))
+        goto out;
+    print_result(c, json);
+    rc = EXIT_OK;
+    if (changed_entries(c)) {
+        err_set(e, "compare: %llu frozen parameters differ from the parent's",
+                (unsigned long long)changed_entries(c));
+        rc = EXIT_CHECK;
+    }
+out:
+    compare_free(c);
+    return rc;
+}
+
+int cmd_compare(int argc, char **argv) {
+    bool json = false;
+    const struct opt opts[] = {
+        {.name = "json", .type = OPT_FLAG, .target = &json, .help = "print compare.json"},
+    };
+    const char **args = xcalloc((size_t)argc + 1, sizeof(*args));
+    int n = cli_parse(&usage, opts, ARRAY_LEN(opts), argc, argv, args);
+    struct err e = {0};
+    int rc = n == -1 ? EXIT_OK : EXIT_USAGE;
+    if (n >= 0) {
+        struct config *cfg = config_load(VERB_COMPARE, args[0], args + 1, n - 1, &e);
+        if (cfg) {
+            if (cfg->threads)
+                gemm_threads(cfg->threads);
+            rc = run(cfg, json, &e);
+        }
+        config_free(cfg);
+        if (rc != EXIT_OK)
+            log_error("%s", e.msg);
+    }
+    free(args);
+    return rc;
+}

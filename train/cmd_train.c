@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * cmd_train.c — keel train CONFIG.yaml: fine-tune one model folder into another.
+ *
+ * The verb only strings modules together: data, trainer, run folder. SIGINT and SIGTERM raise a flag
+ * that is looked at between updates, so an interrupted run always ends in a whole checkpoint.
+ */
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/gemm.h"
+#include "train/cli.h"
+#include "train/metrics.h"
+#include "train/run.h"
+
+static const struct usage usage = {
+    .verb = "train",
+    .args = "CONFIG.yaml [key=value ...]",
+    .summary = "fine-tune a model folder (sft, dpo), optionally with frozen units",
+    .details = "Writes the trained folder, checkpoints, metrics.jsonl, the resolved config.yaml and,\n"
+               "where units are frozen, the certificate freeze.json to output_dir.\n"
+               "\n"
+               "  keel train sft.yaml\n"
+               "  keel train dpo.yaml learning_rate=1e-5 output_dir=out/dpo\n"
+               "  keel train dpo.yaml freeze.units=out/attrib/units.safetensors freeze.top_cu=0.06\n"
+               "  keel train dpo.yaml resume_from_checkpoint=auto\n",
+    .min_args = 1,
+    .max_args = -1,
+};
+
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number) {
+    stop_signal = number;
+}
+
+/* The first signal asks for a checkpoint; a second one ends the program at once. */
+static void catch_signals(void) {
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+/* ---- one run ---- */
+
+struct job {
+    struct run run;
+    struct dataset *train, *eval;
+    bool interrupted;
+};
+
+static struct dataset *load(const struct job *j, const struct strlist *files, int max_samples,
+                            const char *key, struct err *e) {
+    const struct config *c = j->run.cfg;
+    struct data_opts o = {
+        .need = loss_table[c->loss_type].need,
+        .max_length = c->max_length,
+        .truncation = c->truncation,
+        .completion_only = c->completion_only_loss,
+        .max_samples = max_samples,
+        .eos_id = j->run.parent.eos,
+    };
+    struct dataset *d = dataset_load(files, j->run.parent.chat, j->run.parent.hf->tokenizer, &o, e);
+    if (!d)
+        err_prefix(e, "%s", key);
+    return d;
+}
+
+static int after_step(void *ctx, struct trainer *t, int64_t step, struct err *e) {
+    struct job *j = ctx;
+    const struct config *c = j->run.cfg;
+    bool last = step == trainer_total_steps(t);
+    j->interrupted = stop_signal && step > 0 && !last;
+    bool due = step > 0 && c->save_steps && step % c->save_steps == 0;
+    if ((due || j->interrupted) && run_save_checkpoint(&j->run, t, e) != 0) {
+        j->interrupted = false;
+        return -1;
+    }
+    if (!j->interrupted)
+        return 0;
+    return err_set(e, "interrupted after update %lld of %lld; checkpoint saved (hint: go on with "
+                      "keel train %s resume_from_checkpoint=auto)", (long long)step,
+                   (long long)trainer_total_steps(t), c->file ? c->file : "CONFIG.yaml");
+}
+
+static void print_summary(const struct job *j, const struct trainer *t, double seconds,
+                          uint64_t tokens) {
+    const struct config *c = j->run.cfg;
+    const struct model *m = j->run.parent.hf->model;
+    printf("trained  %s, %lld updates, %llu tokens", loss_table[c->loss_type].name,
+           (long long)trainer_step(t), (unsigned long long)trainer_tokens(t));
+    if (tokens && seconds > 0)
+        printf("; %.1f s at %.0f tokens/s", seconds, (double)tokens / seconds);
+    if (isfinite(trainer_loss(t)))
+        printf("\nloss     %.4f in the last %d updates", trainer_loss(t), c->logging_steps);
+    if (isfinite(trainer_eval_loss(t)))
+        printf("; %.4f on eval_dataset", trainer_eval_loss(t));
+    if (j->run.mask.in)
+        printf("\nfrozen   %s: %d units, %.1f %% of all entries, certified in freeze.json",
+               j->run.selected, mask_count(&j->run.mask),
+               100 * (double)(m->count - m->grad_count) / (double)m->count);
+    printf("\nmemory   %.0f MiB at most\nsaved    %s\n", (double)peak_rss_bytes() / (1 << 20),
+           c->output_dir);
+}
+
+/* Trains and saves; *code: what a failure means. */
+static int train(struct job *j, const char *resume, int *code, struct err *e) {
+    const struct config *c = j->run.cfg;
+    struct trainer_hooks hooks = {.after_step = after_step, .ctx = j};
+    struct metrics *log = NULL;
+    int rc = -1;
+    struct trainer *t = trainer_new(c, j->run.parent.hf->model, j->train, j->eval, NULL, false,
+                                    &hooks, e);
+    if (!t || (resume && run_load_checkpoint(t, resume, e) != 0))
+        goto out;
+    *code = EXIT_FAILED;
+    if (!(log = metrics_open(c->output_dir, resume ? trainer_step(t) : -1, e)))
+        goto out;
+    trainer_set_log(t, log);
+    if (resume)
+        log_info("resumed from %s: update %lld of %lld", resume, (long long)trainer_step(t),
+                 (long long)trainer_total_steps(t));
+    double start = now_seconds();
+    uint64_t before = trainer_tokens(t);
+    catch_signals();
+    if (trainer_run(t, e) != 0 || run_save_model(&j->run, c->output_dir, e) != 0)
+        goto out;
+    print_summary(j, t, now_seconds() - start, trainer_tokens(t) - before);
+    rc = 0;
+out:
+    trainer_free(t);
+    metrics_close(log);
+    return rc;
+}
+
+static int run(const struct config *cfg, struct err *e) {
+    struct job j = {0};
+    char *resume = NULL;
+    int code = EXIT_USAGE;
+    if (run_prepare(cfg, &resume, e) != 0 || run_open(&j.run, cfg, e) != 0)
+        goto out;
+    if (!(j.train = load(&j, &cfg->dataset, cfg->max_train_samples, "dataset", e)))
+        goto out;
+    if (cfg->eval_dataset.n &&
+        !(j.eval = load(&j, &cfg->eval_dataset, cfg->max_eval_samples, "eval_dataset", e)))
+        goto out;
+    if (train(&j, resume, &code, e) == 0)
+        code = EXIT_OK;
+out:
+    dataset_free(j.train);
+    dataset_free(j.eval);
+    run_release(&j.run);
+    free(resume);
+    return code;
+}
+
+int cmd_train(int argc, char **argv) {
+    const char **args = xcalloc((size_t)argc + 1, sizeof *args);
+    int n = cli_parse(&usage, NULL, 0, argc, argv, args);
+    struct err e = {0};
+    int rc = n == -1 ? EXIT_OK : EXIT_USAGE;
+    if (n >= 0) {
+        struct config *cfg = config_load(VERB_TRAIN, args[0], args + 1, n - 1, &e);
+        if (cfg) {
+            if (cfg->threads)
+                gemm_threads(cfg->threads);
+            rc = run(cfg, &e);
+        }
+        config_free(cfg);
+        if (rc != EXIT_OK)
+            log_error("%s", e.msg);
+    }
+    free(args);
+    return rc;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * run.c — output_dir: what may be there, checkpoints, the final model.
+ *
+ * A checkpoint is prepared in "checkpoint-N.tmp", certificate included, and renamed last, so a kill
+ * at any moment leaves either the checkpoint or nothing, and `auto` never finds half of one. Older
+ * ones are removed only after the new one is in place.
+ *
+ * A folder with results is never written over unasked: two runs mixed in one folder look like one.
+ */
+#include "train/run.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "ckpt/cert.h"
+#include "ckpt/state.h"
+
+#define CHECKPOINT "checkpoint-"
+
+/* ---- checkpoint folders ---- */
+
+/* The number of "checkpoint-N"; -1: another name. Leftovers ("checkpoint-N.tmp") count when asked. */
+static int64_t checkpoint_number(const char *name, bool leftovers) {
+    if (strncmp(name, CHECKPOINT, strlen(CHECKPOINT)) != 0)
+        return -1;
+    const char *digits = name + strlen(CHECKPOINT), *rest = digits + strspn(digits, "0123456789");
+    char *text = xstrndup(digits, (size_t)(rest - digits));
+    int64_t n;
+    bool ok = parse_int(text, 0, INT64_MAX, &n) &&
+              (!*rest || (leftovers && (!strcmp(rest, ".tmp") || !strcmp(rest, ".old"))));
+    free(text);
+    return ok ? n : -1;
+}
+
+static int compare_steps(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Steps of all checkpoints of dir, ascending; caller frees. */
+static int64_t *checkpoint_steps(const char *dir, int *n) {
+    int64_t *steps = NULL;
+    *n = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *ent; d && (ent = readdir(d));) {
+        int64_t step = checkpoint_number(ent->d_name, false);
+        if (step < 0)
+            continue;
+        steps = xreallocarray(steps, (size_t)*n + 1, sizeof *steps);
+        steps[(*n)++] = step;
+    }
+    if (d)
+        closedir(d);
+    if (*n)
+        qsort(steps, (size_t)*n, sizeof *steps, compare_steps);
+    return steps;
+}
+
+static char *checkpoint_path(const char *dir, int64_t step) {
+    return xasprintf("%s/" CHECKPOINT "%lld", dir, (long long)step);
+}
+
+/* Removes all but the newest `keep`; 0 keeps all. */
+static int rotate(const char *dir, int keep, struct err *e) {
+    int n, rc = 0;
+    int64_t *steps = checkpoint_steps(dir, &n);
+    for (int i = 0; keep && i < n - keep && rc == 0; i++) {
+        char *path = checkpoint_path(dir, steps[i]);
+        rc = dir_remove(path, e);
+        free(path);
+    }
+    free(steps);
+    return rc;
+}
+
+/* Removes every checkpoint and what an interrupted save left. */
+static int clear_checkpoints(const char *dir, bool leftovers_only, struct err *e) {
+    DIR *d = opendir(dir);
+    int rc = 0;
+    for (struct dirent *ent; d && rc == 0 && (ent = readdir(d));) {
+        bool whole = checkpoint_number(ent->d_name, false) >= 0;
+        if (checkpoint_number(ent->d_name, true) < 0 || (whole && leftovers_only))
+            continue;
+        char *path = path_join(dir, ent->d_name);
+        rc = dir_remove(path, e);
+        free(path);
+    }
+    if (d)
+        closedir(d);
+    return rc;
+}
+
+/* ---- output_dir ---- */
+
+static bool same_folder(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static bool holds(const char *dir, const char *name) {
+    char *path = path_join(dir, name);
+    bool there = path_exists(path);
+    free(path);
+    return there;
+}
+
+/* A fresh start in dir: refused over results, or clears them. */
+static int fresh_start(const struct config *cfg, bool automatic, struct err *e) {
+    const char *dir = cfg->output_dir;
+    int n;
+    free(checkpoint_steps(dir, &n));
+    const char *what = holds(dir, "model.safetensors") ? "a model"
+                       : n ? "checkpoints"
+                       : holds(dir, "metrics.jsonl") && !automatic ? "the log of a run" : NULL;
+    if (!what)
+        return 0;
+    if (!cfg->overwrite_output_dir)
+        return err_set(e, "output_dir: %s holds %s already (hint: overwrite_output_dir=true, "
+                          "resume_from_checkpoint=auto, or another output_dir)", dir, what);
+    return clear_checkpoints(dir, false, e);
+}
+
+int run_prepare(const struct config *cfg, char **resume, struct err *e) {
+    const char *dir = cfg->output_dir, *from = cfg->resume_from_checkpoint;
+    bool automatic = strcmp(from, "auto") == 0;
+    *resume = NULL;
+    if (dir_make(dir, e) != 0)
+        return -1;
+    if (same_folder(dir, cfg->model_name_or_path))
+        return err_set(e, "output_dir: %s is the folder of the parent model, expected another", dir);
+    if (automatic)
+        *resume = checkpoint_latest(dir, NULL);
+    else if (*from)
+        *resume = xstrdup(from);
+    if (*resume && !path_is_dir(*resume)) {
+        err_set(e, "resume_from_checkpoint: %s is not a folder, expected a checkpoint-N folder or "
+                   "auto", *resume);
+        free(*resume);
+        *resume = NULL;
+        return -1;
+    }
+    if (*resume)
+        return clear_checkpoints(dir, true, e);
+    if (automatic)
+        log_info("%s: no checkpoint to resume from; starting anew", dir);
+    return fresh_start(cfg, automatic, e);
+}
+
+/* ---- the run ---- */
+
+static int open_freeze(struct run *r, struct err *e) {
+    const struct config *cfg = r->cfg;
+    struct model *m = r->parent.hf->model;
+    if (!*cfg->freeze.units)
+        return 0;
+    char hash[65];
+    struct units *u = units_load(cfg->freeze.units, e);
+    int rc = -1;
+    if (!u || units_check(u, &m->cfg, cfg->freeze.units, e) != 0 ||
+        hf_hash(cfg->model_name_or_path, hash, e) != 0)
+        goto out;
+    const char *of = units_meta(u, "model_sha256");
+    if (of && strcmp(of, hash) != 0)
+        log_warn("%s: the units were found in another checkpoint than %s", cfg->freeze.units,
+                 cfg->model_name_or_path);
+    r->freeze = freeze_spec_of(cfg);
+    if (freeze_select(u, &r->freeze, &r->mask, e) != 0)
+        goto out;
+    r->selected = freeze_describe(&r->freeze);
+    mask_freeze(&r->mask, m, freeze_trains_other(&r->freeze));
+    log_info("freeze: %s: %d of %d units%s", r->selected, mask_count(&r->mask), r->mask.map.count,
+             freeze_trains_other(&r->freeze) ? "" : ", and all that belongs to no unit");
+    rc = 0;
+out:
+    units_free(u);
+    return rc;
+}
+
+int run_open(struct run *r, const struct config *cfg, struct err *e) {
+    *r = (struct run){.cfg = cfg};
+    if (parent_open(&r->parent, cfg, e) == 0 && open_freeze(r, e) == 0) {
+        r->parent.hf->chat = r->parent.chat;    // what it is trained with is what the folder says
+        return 0;
+    }
+    run_release(r);
+    return -1;
+}
+
+void run_release(struct run *r) {
+    parent_release(&r->parent);
+    mask_release(&r->mask);
+    free(r->selected);
+    r->selected = NULL;
+}
+
+/* ---- saving ---- */
+
+static int save_config(const struct run *r, const char *dir, struct err *e) {
+    char *text = config_dump(r->cfg), *path = path_join(dir, "config.yaml");
+    int rc = file_write(path, text, strlen(text), e);
+    free(text);
+    free(path);
+    return rc;
+}
+
+int run_save_model(const struct run *r, const char *dir, struct err *e) {
+    const struct hf *hf = r->parent.hf;
+    if (hf_save(hf, NULL, dir, e) != 0 || save_config(r, dir, e) != 0)
+        return -1;
+    return r->mask.in ? cert_write(dir, hf->model, r->cfg->model_name_or_path, r->cfg->freeze.units,
+                                   r->selected, &r->mask, e)
+                      : 0;
+}
+
+int run_save_checkpoint(const struct run *r, const struct trainer *t, struct err *e) {
+    char *final = checkpoint_path(r->cfg->output_dir, trainer_step(t)), *path = NULL;
+    char *tmp = folder_begin(final, e);
+    struct state *s = state_new();
+    int rc = -1;
+    if (!tmp || run_save_model(r, tmp, e) != 0)
+        goto out;
+    trainer_state_save(t, s);
+    path = path_join(tmp, "state.safetensors");
+    if (state_save(s, path, e) != 0 || folder_commit(tmp, final, e) != 0 ||
+        rotate(r->cfg->output_dir, r->cfg->save_total_limit, e) != 0)
+        goto out;
+    log_verbose("%s", final);
+    rc = 0;
+out:
+    state_free(s);
+    free(path);
+    free(tmp);
+    free(final);
+    return rc;
+}
+
+int run_load_checkpoint(struct trainer *t, const char *folder, struct err *e) {
+    char *path = path_join(folder, "state.safetensors");
+    struct state *s = state_load(path, e);
+    int rc = s ? trainer_state_load(t, s, e) : -1;
+    if (s && rc != 0)
+        err_prefix(e, "%s", folder);
+    state_free(s);
+    free(path);
+    return rc;
+}

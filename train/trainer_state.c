@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * trainer_state.c — the trainer's part of a checkpoint.
+ *
+ * Beside the numbers a state carries the run's identity: hashes of the data and of what is frozen,
+ * and the value of every key that can change a parameter. Loading compares them one by one, so
+ * resuming with another batch size or data file is refused by name instead of giving a run that is
+ * neither. The keys come from the key table; those that only change where files go or how often
+ * something is reported are listed here. A new key counts as one that matters until it is listed.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ckpt/sha.h"
+#include "ckpt/state.h"
+#include "train/trainer_impl.h"
+
+/* Keys that may differ between a run and its resumption. Files are compared by content. */
+static const char *const free_keys[] = {
+    "model_name_or_path", "output_dir", "overwrite_output_dir", "data_dir", "dataset",
+    "eval_dataset", "threads", "max_eval_samples", "per_device_eval_batch_size", "logging_steps",
+    "eval_steps", "save_steps", "save_total_limit", "resume_from_checkpoint", "chat_template",
+    "max_train_samples", "max_length", "truncation", "completion_only_loss", "freeze.units",
+    "freeze.classes", "freeze.top_cu", "freeze.random_like", "freeze.seed", "freeze.train_other",
+};
+
+static bool is_free(const char *name) {
+    for (size_t i = 0; i < ARRAY_LEN(free_keys); i++)
+        if (strcmp(free_keys[i], name) == 0)
+            return true;
+    return strncmp(name, "eval.", 5) == 0;
+}
+
+static bool counts(const struct config *c, const struct config_key *k) {
+    return (k->verbs & (1u << c->verb)) && !is_free(k->name);
+}
+
+/* SHA-256 of which entries train. */
+static void freeze_hash(const struct model *m, char hex[65]) {
+    struct sha *s = sha_new();
+    for (int i = 0; i < m->nparams; i++) {
+        const struct param *p = &m->params[i];
+        int32_t head[2] = {(int32_t)p->freeze.kind, p->freeze.nlive};
+        sha_add(s, p->name, strlen(p->name) + 1);
+        sha_add(s, head, sizeof head);
+        sha_add(s, p->freeze.live, (size_t)p->freeze.nlive * sizeof *p->freeze.live);
+    }
+    sha_finish(s, hex);
+}
+
+/* ---- numbers as text, exactly ---- */
+
+static const struct {
+    const char *key;
+    size_t offset;
+} sums[] = {
+#define SUM(field) {"window." #field, offsetof(struct trainer, window.st.field)}
+    SUM(loss), SUM(tokens), SUM(pairs), SUM(correct), SUM(reward_chosen), SUM(reward_rejected),
+    SUM(reward_correct), SUM(logp_chosen), SUM(logp_rejected), SUM(reward_most),
+#undef SUM
+    {"window.updates", offsetof(struct trainer, window.updates)},
+};
+
+static int get_integer(const struct state *s, const char *key, int64_t *out, struct err *e) {
+    const char *text = state_text(s, key);
+    if (!text || !parse_int(text, 0, INT64_MAX, out))
+        return err_set(e, "%s: expected a count, got \"%s\"", key, text ? text : "nothing");
+    return 0;
+}
+
+/* ---- save ---- */
+
+static void moment_key(int k, char out[32]) {
+    snprintf(out, 32, "optim.%d", k);
+}
+
+void trainer_state_save(const struct trainer *t, struct state *s) {
+    char hex[65], key[32];
+    state_set_text(s, "step", "%lld", (long long)t->step);
+    state_set_text(s, "total_steps", "%lld", (long long)t->total);
+    state_set_text(s, "num_tokens", "%llu", (unsigned long long)t->tokens);
+    for (size_t i = 0; i < ARRAY_LEN(sums); i++)
+        state_set_text(s, sums[i].key, "%a", *(const double *)((const char *)t + sums[i].offset));
+    state_set_text(s, "data", "%s", t->train->hash);
+    state_set_text(s, "eval_data", "%s", t->eval ? t->eval->hash : "none");
+    freeze_hash(t->m, hex);
+    state_set_text(s, "freeze", "%s", hex);
+    for (int i = 0; i < config_key_count; i++)
+        if (counts(t->cfg, &config_keys[i])) {
+            char *value = config_value(t->cfg, &config_keys[i]);
+            char *name = xasprintf("config.%s", config_keys[i].name);
+            state_set_text(s, name, "%s", value);
+            free(name);
+            free(value);
+        }
+    state_set_array(s, "parameters", t->m->block, t->m->count);
+    for (int k = 0; k < t->kind->moments; k++) {
+        moment_key(k, key);
+        state_set_array(s, key, optim_moment(t->opt, k), t->m->grad_count);
+    }
+    if (t->have_ref) {
+        state_set_array(s, "reference.train", t->ref_train, 2 * (size_t)t->train->n);
+        if (t->eval)
+            state_set_array(s, "reference.eval", t->ref_eval, 2 * (size_t)t->eval->n);
+    }
+}
+
+/* ---- load ---- */
+
+static int same(const struct state *s, const char *key, const char *now, const char *what,
+                struct err *e) {
+    const char *then = state_text(s, key);
+    if (then && strcmp(then, now) == 0)
+        return 0;
+    return err_set(e, "%s: the checkpoint's run had %.60s, this one has %.60s (hint: resume with "
+                      "what it was started with, or start a new run)", what, then ? then : "none",
+                   now);
+}
+
+static int same_config(const struct trainer *t, const struct state *s, struct err *e) {
+    for (int i = 0; i < config_key_count; i++) {
+        const struct config_key *k = &config_keys[i];
+        if (!counts(t->cfg, k))
+            continue;
+        char *value = config_value(t->cfg, k), *name = xasprintf("config.%s", k->name);
+        int rc = same(s, name, value, k->name, e);
+        free(value);
+        free(name);
+        if (rc != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int same_run(const struct trainer *t, const struct state *s, struct err *e) {
+    char hex[65];
+    freeze_hash(t->m, hex);
+    if (same(s, "data", t->train->hash, "dataset (SHA-256 of its tokens)", e) != 0 ||
+        same(s, "freeze", hex, "freeze (SHA-256 of what trains)", e) != 0)
+        return -1;
+    if (t->loss->needs_ref &&
+        same(s, "eval_data", t->eval ? t->eval->hash : "none", "eval_dataset", e) != 0)
+        return -1;
+    return same_config(t, s, e);
+}
+
+static int load_arrays(struct trainer *t, const struct state *s, struct err *e) {
+    char key[32];
+    if (state_get_array(s, "parameters", t->m->block, t->m->count, e) != 0)
+        return -1;
+    for (int k = 0; k < t->kind->moments; k++) {
+        moment_key(k, key);
+        if (state_get_array(s, key, optim_moment(t->opt, k), t->m->grad_count, e) != 0)
+            return -1;
+    }
+    if (!t->loss->needs_ref)
+        return 0;
+    if (state_get_array(s, "reference.train", t->ref_train, 2 * (size_t)t->train->n, e) != 0 ||
+        (t->eval &&
+         state_get_array(s, "reference.eval", t->ref_eval, 2 * (size_t)t->eval->n, e) != 0))
+        return -1;
+    t->have_ref = true;
+    return 0;
+}
+
+int trainer_state_load(struct trainer *t, const struct state *s, struct err *e) {
+    int64_t step, total, tokens;
+    if (get_integer(s, "step", &step, e) != 0 || get_integer(s, "total_steps", &total, e) != 0 ||
+        get_integer(s, "num_tokens", &tokens, e) != 0 || same_run(t, s, e) != 0)
+        return -1;
+    if (total != t->total || step > total)
+        return err_set(e, "total_steps: the checkpoint is update %lld of %lld, this run has %lld",
+                       (long long)step, (long long)total, (long long)t->total);
+    for (size_t i = 0; i < ARRAY_LEN(sums); i++) {
+        const char *text = state_text(s, sums[i].key);
+        char *end = NULL;
+        double v = text ? strtod(text, &end) : 0;
+        if (!text || end == text || *end)
+            return err_set(e, "%s: expected a number, got \"%s\"", sums[i].key, text ? text : "");
+        *(double *)((char *)t + sums[i].offset) = v;
+    }
+    if (load_arrays(t, s, e) != 0)
+        return -1;
+    t->step = step;
+    t->tokens = (uint64_t)tokens;
+    return 0;
+}
