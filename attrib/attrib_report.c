@@ -21,17 +21,14 @@ static void cell_interval(struct report *r, const struct interval *v) {
     report_cell_interval(r, v->value, v->lo, v->hi, v->n);
 }
 
-static void effect_columns(struct report *r, const char *prefix) {
+static void effect_columns(struct report *r) {
     const struct { const char *name, *help; int decimals; } cols[] = {
         {"refusal_loss", "loss of refusals, nats a token: up is less safe", 3},
         {"utility_loss", "loss of benign answers, nats a token: up is less able", 3},
         {"logodds", "log-odds of a refusal opening on harmful prompts: down is less safe", 2},
     };
-    for (size_t i = 0; i < ARRAY_LEN(cols); i++) {
-        char *name = xasprintf("%s%s", prefix, cols[i].name);
-        report_column(r, name, cols[i].help, cols[i].decimals);
-        free(name);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(cols); i++)
+        report_column(r, cols[i].name, cols[i].help, cols[i].decimals);
 }
 
 static void effect_cells(struct report *r, const struct ablation_effect *f) {
@@ -97,7 +94,7 @@ static void add_removal(struct report *r, const struct attrib_result *a) {
     free(caption);
     report_column(r, "removed", "", 0);
     report_column(r, "units", "", 0);
-    effect_columns(r, "");
+    effect_columns(r);
     for (int i = 0; i < UNIT_CLASS_COUNT; i++) {
         enum unit_class c = shown_order[i];
         const struct class_removal *d = &a->removal[c];
@@ -115,10 +112,11 @@ static void add_removal(struct report *r, const struct attrib_result *a) {
 static void curve_row(struct report *r, const struct curve_point *p, const char *name,
                       const struct ablation_effect *f) {
     report_row(r);
+    report_cell_text(r, "%.3g %% %s", 100 * p->share, name);
+    effect_cells(r, f);
+    report_cell_text(r, "%s", name);
     report_cell(r, p->share);
     report_cell(r, p->units);
-    report_cell_text(r, "%s", name);
-    effect_cells(r, f);
 }
 
 static void curve_chart(struct report *r, const struct attrib_result *a, const char *name,
@@ -143,10 +141,11 @@ static void add_curve(struct report *r, const struct attrib_result *a) {
                               "range of %d draws", a->draws);
     report_table(r, "removal_curve", caption);
     free(caption);
+    report_column(r, "removed", "", 0);
+    effect_columns(r);
+    report_column(r, "ranking", "", 0);
     report_column(r, "share", "of all units", 3);
     report_column(r, "units", "", 0);
-    report_column(r, "removed", "", 0);
-    effect_columns(r, "");
     for (int i = 0; i < a->ncurve; i++) {
         const struct curve_point *p = &a->curve[i];
         for (int s = 0; s < CURVE_SERIES; s++)
@@ -172,7 +171,7 @@ static void add_search(struct report *r, const struct attrib_result *a) {
     report_column(r, "class", "", 0);
     report_column(r, "share", "of all units", 3);
     report_column(r, "units", "", 0);
-    effect_columns(r, "");
+    effect_columns(r);
     report_column(r, "fits", "within the bounds of the class", 0);
     for (int i = 0; i < a->search.nsteps; i++) {
         const struct search_step *s = &a->search.steps[i];

@@ -42,7 +42,7 @@ struct calibration {                        /* one of the two sets */
     struct act_stats *stats;
     double *score;                          /* [units] by score_table[0] */
 };
-struct run {
+struct attribution {
     const struct config *cfg;
     struct parent parent;
     char hash[65];
@@ -58,23 +58,12 @@ struct run {
 
 /* ---- in ---- */
 
-static int choose_kinds(const struct config *cfg, int *kinds, struct err *e) {
-    *kinds = 0;
+/* The configuration has checked that attn and head are not both there. */
+static int kinds_of(const struct config *cfg) {
+    int kinds = 0;
     for (int i = 0; i < cfg->attrib.kinds.n; i++)
-        *kinds |= 1 << unit_kind_find(cfg->attrib.kinds.v[i]);
-    if (*kinds == 0)
-        return err_set(e, "attrib.kinds: expected at least one of mlp, attn, head, got none");
-    if ((*kinds & 1 << UNIT_ATTN) && (*kinds & 1 << UNIT_HEAD))
-        return err_set(e, "attrib.kinds: attn and head share weights, expected one of them "
-                       "(hint: [mlp, attn] or [mlp, head])");
-    return 0;
-}
-
-static int check_shares(const struct config *cfg, struct err *e) {
-    double sum = cfg->attrib.scu + cfg->attrib.ucu + cfg->attrib.ru;
-    if (cfg->attrib.shares == SHARES_GIVEN && sum > 1 + 1e-9)
-        return err_set(e, "attrib.scu + attrib.ucu + attrib.ru: expected at most 1, got %g", sum);
-    return 0;
+        kinds |= 1 << unit_kind_find(cfg->attrib.kinds.v[i]);
+    return kinds;
 }
 
 static int check_output(const struct config *cfg, struct err *e) {
@@ -87,7 +76,7 @@ static int check_output(const struct config *cfg, struct err *e) {
     return rc;
 }
 
-static int load_calibration(struct run *r, struct calibration *c, const char *key,
+static int load_calibration(struct attribution *r, struct calibration *c, const char *key,
                             const struct strlist *files, struct err *e) {
     const struct config *cfg = r->cfg;
     const struct data_opts o = {
@@ -101,7 +90,7 @@ static int load_calibration(struct run *r, struct calibration *c, const char *ke
 }
 
 /* Damage is measured on eval.refusals and eval.utility, else on the calibration sets. */
-static int load_eval(struct run *r, struct err *e) {
+static int load_eval(struct attribution *r, struct err *e) {
     if (eval_sets_load(&r->sets, r->cfg, r->parent.chat, r->parent.hf->tokenizer, r->parent.eos, e))
         return -1;
     r->borrowed_refusals = !r->sets.refusals;
@@ -117,22 +106,21 @@ static int load_eval(struct run *r, struct err *e) {
     return 0;
 }
 
-static int run_open(struct run *r, struct err *e) {
+static int run_open(struct attribution *r, struct err *e) {
     const struct config *cfg = r->cfg;
-    int kinds;
-    if (choose_kinds(cfg, &kinds, e) || check_shares(cfg, e) || check_output(cfg, e) ||
-        parent_open(&r->parent, cfg, e) || hf_hash(cfg->model_name_or_path, r->hash, e) ||
+    if (check_output(cfg, e) || parent_open(&r->parent, cfg, e) ||
+        hf_hash(cfg->model_name_or_path, r->hash, e) ||
         load_calibration(r, &r->safety, "calibration.safety", &cfg->calibration.safety, e) ||
         load_calibration(r, &r->utility, "calibration.utility", &cfg->calibration.utility, e) ||
         load_eval(r, e))
         return -1;
-    r->map = unit_map_make(&r->parent.hf->model->cfg, kinds);
+    r->map = unit_map_make(&r->parent.hf->model->cfg, kinds_of(cfg));
     r->units = units_new(&r->map);
     r->g = graph_new();
     return 0;
 }
 
-static void run_release(struct run *r) {
+static void run_release(struct attribution *r) {
     if (r->borrowed_refusals)
         r->sets.refusals = NULL;
     if (r->borrowed_utility)
@@ -155,7 +143,7 @@ static void run_release(struct run *r) {
 
 /* ---- measure ---- */
 
-static int score_set(struct run *r, struct calibration *c, struct err *e) {
+static int score_set(struct attribution *r, struct calibration *c, struct err *e) {
     struct model *m = r->parent.hf->model;
     double started = now_seconds();
     c->stats = act_stats_collect(r->g, m, c->d, (enum calib_tokens)r->cfg->calibration.tokens, 0);
@@ -177,16 +165,16 @@ static int score_set(struct run *r, struct calibration *c, struct err *e) {
     return 0;
 }
 
-static const struct act_stats *ablation_means(const struct run *r) {
+static const struct act_stats *ablation_means(const struct attribution *r) {
     return r->cfg->attrib.ablation == ABLATE_MEAN ? r->utility.stats : NULL;
 }
 
 static struct ablation_effect measure_removal(void *ctx, const struct mask *m) {
-    struct run *r = ctx;
+    struct attribution *r = ctx;
     return ablation_run(r->bench, m, ablation_means(r));
 }
 
-static void classify(struct run *r) {
+static void classify(struct attribution *r) {
     const struct config *cfg = r->cfg;
     classify_scores(r->units, r->safety.score, r->utility.score,
                     &norm_table[cfg->attrib.norm_difference], &norm_table[cfg->attrib.norm_sum]);
@@ -208,7 +196,8 @@ static void classify(struct run *r) {
 }
 
 /* The classes that another score makes with the same normalisation and counts. */
-static void compare_score(struct run *r, const struct score_kind *k, struct score_agreement *out) {
+static void compare_score(struct attribution *r, const struct score_kind *k,
+                          struct score_agreement *out) {
     const struct config *cfg = r->cfg;
     struct model *m = r->parent.hf->model;
     int n = r->map.count, same[UNIT_CLASS_COUNT] = {0}, size[UNIT_CLASS_COUNT] = {0};
@@ -232,7 +221,7 @@ static void compare_score(struct run *r, const struct score_kind *k, struct scor
     free(i_s);
 }
 
-static void measure_damage(struct run *r) {
+static void measure_damage(struct attribution *r) {
     const struct config *cfg = r->cfg;
     struct attrib_result *a = &r->result;
     uint64_t seed = (uint64_t)cfg->seed;
@@ -254,31 +243,34 @@ static void measure_damage(struct run *r) {
 
 /* ---- out ---- */
 
-static void set_meta(struct run *r) {
+/* The value of an enumerated key, by its name. */
+static const char *enum_name(const struct config *cfg, const char *key) {
+    const struct config_key *k = config_key_find(key);
+    return k->names(*(const int *)((const char *)cfg + k->offset));
+}
+
+static void set_meta(struct attribution *r) {
     const struct config *cfg = r->cfg;
     struct units *u = r->units;
-    static const char *const tokens[] = {"response", "prompt", "all"};
-    struct mask cls[UNIT_CLASS_COUNT];
     units_set_meta(u, "keel_version", "%s", KEEL_VERSION);
     units_set_meta(u, "model", "%s", cfg->model_name_or_path);
     units_set_meta(u, "model_sha256", "%s", r->hash);
     units_set_meta(u, "score", "%s", score_table[0].name);
-    units_set_meta(u, "norm_difference", "%s", norm_name_at(cfg->attrib.norm_difference));
-    units_set_meta(u, "norm_sum", "%s", norm_name_at(cfg->attrib.norm_sum));
-    units_set_meta(u, "calibration_tokens", "%s", tokens[cfg->calibration.tokens]);
+    units_set_meta(u, "norm_difference", "%s", enum_name(cfg, "attrib.norm_difference"));
+    units_set_meta(u, "norm_sum", "%s", enum_name(cfg, "attrib.norm_sum"));
+    units_set_meta(u, "calibration_tokens", "%s", enum_name(cfg, "calibration.tokens"));
     units_set_meta(u, "safety_sha256", "%s", r->safety.d->hash);
     units_set_meta(u, "safety_rows", "%d", r->safety.d->n);
     units_set_meta(u, "safety_tokens", "%.0f", r->safety.stats->count);
     units_set_meta(u, "utility_sha256", "%s", r->utility.d->hash);
     units_set_meta(u, "utility_rows", "%d", r->utility.d->n);
     units_set_meta(u, "utility_tokens", "%.0f", r->utility.stats->count);
-    units_set_meta(u, "ablation", "%s", cfg->attrib.ablation == ABLATE_MEAN ? "mean" : "zero");
-    units_set_meta(u, "shares", "%s", r->result.searched ? "search" : "given");
+    units_set_meta(u, "ablation", "%s", enum_name(cfg, "attrib.ablation"));
+    units_set_meta(u, "shares", "%s", enum_name(cfg, "attrib.shares"));
     for (int c = 0; c < UNIT_CLASS_COUNT; c++) {
-        cls[c] = units_class_mask(u, (enum unit_class)c);
-        units_set_meta(u, unit_class_table[c].name, "%.6g",
-                       (double)mask_count(&cls[c]) / u->map.count);
-        mask_release(&cls[c]);
+        struct mask m = units_class_mask(u, (enum unit_class)c);
+        units_set_meta(u, unit_class_table[c].name, "%.6g", (double)mask_count(&m) / u->map.count);
+        mask_release(&m);
     }
     units_set_meta(u, "seed", "%lld", (long long)cfg->seed);
 }
@@ -290,7 +282,7 @@ static int write_text(const char *dir, const char *name, const char *text, struc
     return rc;
 }
 
-static int write_report(const struct run *r, struct err *e) {
+static int write_report(const struct attribution *r, struct err *e) {
     const struct config *cfg = r->cfg;
     struct report *full = report_new("Attribution of units", cfg->model_name_or_path);
     attrib_report_summary(full, &r->result);
@@ -305,7 +297,7 @@ static int write_report(const struct run *r, struct err *e) {
     return rc;
 }
 
-static int write_all(struct run *r, struct err *e) {
+static int write_all(struct attribution *r, struct err *e) {
     const struct config *cfg = r->cfg;
     char *path = path_join(cfg->output_dir, "units.safetensors"), *dump = config_dump(cfg);
     set_meta(r);
@@ -316,7 +308,7 @@ static int write_all(struct run *r, struct err *e) {
     return rc;
 }
 
-static void print_summary(const struct run *r, bool json) {
+static void print_summary(const struct attribution *r, bool json) {
     struct report *s = report_new("Attribution of units", r->cfg->model_name_or_path);
     char *path = path_join(r->cfg->output_dir, "units.safetensors");
     report_fact(s, "units", "%s", path);
@@ -337,7 +329,7 @@ static void print_summary(const struct run *r, bool json) {
 }
 
 static int run(const struct config *cfg, bool json, struct err *e) {
-    struct run r = {.cfg = cfg, .parent = {.eos = -1}};
+    struct attribution r = {.cfg = cfg, .parent = {.eos = -1}};
     int rc = EXIT_USAGE;
     if (run_open(&r, e) || score_set(&r, &r.safety, e) || score_set(&r, &r.utility, e))
         goto out;

@@ -60,13 +60,16 @@ static const char style_sheet[] =
     "thead th.k small{display:block}td:first-child{min-width:9em}\n"
     "td.i{padding-left:6px;text-align:right;white-space:nowrap}\n"
     "small,td.i,.note{color:var(--muted);font-size:12px;font-weight:400}\n"
-    "td small,th small{white-space:nowrap}td.k small{display:block;font-size:11px;line-height:1.15}td.k,th.k{padding-left:9px}\n"
+    "td small,th small{white-space:nowrap}"
+    "td.k small{display:block;font-size:11px;line-height:1.15}td.k,th.k{padding-left:9px}\n"
     ".note{margin:6px 0 0;max-width:110ch}.note b{font-weight:600;color:var(--fg)}\n"
     "ul.legend{list-style:none;margin:0 0 4px;padding:0;display:flex;flex-wrap:wrap;"
     "gap:2px 16px;font-size:12.5px}ul.legend svg{vertical-align:-1px;margin-right:5px}\n"
     "svg.chart,svg.map{width:100%;height:auto;display:block}\n"
     "svg text{font-size:11px;fill:var(--muted)}svg text.e{text-anchor:end}"
-    "svg text.m{text-anchor:middle}svg text.name{paint-order:stroke;stroke:var(--bg);stroke-width:3px}svg text.axis{fill:var(--fg)}\n"
+    "svg text.m{text-anchor:middle}"
+    "svg text.name{paint-order:stroke;stroke:var(--bg);stroke-width:3px}"
+    "svg text.axis{fill:var(--fg)}\n"
     ".grid,.zero,.mark{fill:none;stroke:var(--rule);stroke-width:1}"
     ".zero,.mark{stroke:var(--muted)}\n"
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.lead{fill:none;stroke-width:.7;"
@@ -163,9 +166,13 @@ struct column_plan {
     int n;                                  /* shared by all intervals; 0: shown in each cell */
 };
 
+static const char *cell_class(const struct column_plan *p) {
+    return !p->number ? "" : p->stack ? " class=\"r k\"" : " class=\"r\"";
+}
+
 static void put_cell(struct str *out, const struct cell *c, const struct column *col,
                      const struct column_plan *p) {
-    str_addf(out, "<td%s>", p->number ? p->stack ? " class=\"r k\"" : " class=\"r\"" : "");
+    str_addf(out, "<td%s>", cell_class(p));
     if (c->kind == CELL_TEXT)
         html_escape(out, c->text);
     else if (c->kind != CELL_EMPTY)
@@ -187,7 +194,7 @@ static void put_cell(struct str *out, const struct cell *c, const struct column 
 static void put_head(struct str *out, const struct table *t, const struct column_plan *p) {
     str_add(out, "<thead><tr>");
     for (int j = 0; j < t->ncol; j++) {
-        str_addf(out, "<th scope=\"col\"%s%s", p[j].number ? p[j].stack ? " class=\"r k\"" : " class=\"r\"" : "",
+        str_addf(out, "<th scope=\"col\"%s%s", cell_class(&p[j]),
                  p[j].beside ? " colspan=\"2\"" : "");
         if (*t->col[j].help)
             put_element(out, " title=\"", t->col[j].help, "\"");

@@ -6,13 +6,13 @@
  * tails that would leave almost all cells at one end of the scale, and a rank over all cells would
  * shade the highest-ranked class evenly dark.
  *
- * A model has more units than a screen has pixels. Columns are binned to at most 256; a bin is drawn
- * as a small stack with each category's share of it. The obvious choice, the bin's majority, hides
- * exactly the rare classes that the map is for; drawing a bin in the colour of its rarest member
- * exaggerates them.
+ * A model has more units than a screen has pixels. Columns are binned to at most 256; a bin is
+ * drawn as a small stack with each category's share of it. The obvious choice, the bin's majority,
+ * hides exactly the rare classes that the map is for; drawing a bin in the colour of its rarest
+ * member exaggerates them.
  *
- * All cells of one category and shade are one path, and equal neighbours one rectangle of it, so the
- * picture costs some ten bytes a rectangle and 5 x categories elements.
+ * All cells of one category and shade are one path, and equal neighbours one rectangle of it, so
+ * the picture costs some thirty bytes a rectangle and 5 x categories elements.
  */
 #include "attrib/report_blocks.h"
 

@@ -272,8 +272,10 @@ static int cmp_range(const void *a, const void *b) {
 
 static int index_names(struct scan *s) {
     struct st *st = s->st;
-    qsort(st->entries, (size_t)st->n, sizeof *st->entries, cmp_range);
     st->by_name = xcalloc((size_t)st->n, sizeof *st->by_name);
+    if (st->n == 0)
+        return 0;                           // no array to sort
+    qsort(st->entries, (size_t)st->n, sizeof *st->entries, cmp_range);
     for (int i = 0; i < st->n; i++)
         st->by_name[i] = &st->entries[i];
     qsort(st->by_name, (size_t)st->n, sizeof *st->by_name, cmp_name);

@@ -252,7 +252,7 @@ bool path_is_dir(const char *path) {
 int dir_make(const char *path, struct err *e) {
     char *p = xstrdup(path);
     int rc = -1;
-    for (char *s = p + 1;; s++) {
+    for (char *s = p + (*p != '\0');; s++) {
         if (*s != '/' && *s != '\0')
             continue;
         char c = *s;

@@ -234,7 +234,12 @@ static void test_bench(void **state) {
     assert_true(isfinite(dense.logodds.value) && dense.logodds.n == 10);
 
     struct mask set = mask_new(&f.map);
+    set.in[0] = set.in[1] = 1;              // a tap left on the graph must not count
+    struct ablation *left = ablation_new(&set, NULL);
+    ablation_attach(left, f.g);
+    set.in[0] = set.in[1] = 0;
     struct ablation_effect none = ablation_run(b, &set, NULL);
+    ablation_free(left);
     assert_true(none.refusal_loss.value == 0 && none.utility_loss.value == 0);
     assert_true(none.logodds.value == 0 && none.logodds.lo == 0 && none.logodds.hi == 0);
 

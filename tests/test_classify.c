@@ -142,6 +142,35 @@ static void test_layer_scale(void **state) {
     free(v);
 }
 
+/* Each layer and kind is normalised by itself, with the two ways asked for. */
+static void test_by_layer_and_kind(void **state) {
+    (void)state;
+    struct unit_map map = map_make();
+    double *s = random_scores(&map, 1, 0), *v = random_scores(&map, 2, 0);
+    double *want = xcalloc((size_t)map.count, sizeof *want);
+    struct units *u = units_new(&map);
+    for (const struct norm_kind *d = norm_table; d->name; d++)
+        for (const struct norm_kind *k = norm_table; k->name; k++) {
+            classify_scores(u, s, v, d, k);
+            for (int l = 0; l < map.layers; l++)
+                for (int kind = UNIT_MLP; kind <= UNIT_ATTN; kind++) {
+                    int base = unit_base(&map, l, (enum unit_kind)kind), n = map.per_kind[kind];
+                    d->difference(s + base, v + base, n, want);
+                    for (int i = 0; i < n; i++)
+                        assert_true(u->difference[base + i] == (float)want[i]);
+                    k->sum(s + base, v + base, n, want);
+                    for (int i = 0; i < n; i++)
+                        assert_true(u->sum[base + i] == (float)want[i]);
+                }
+        }
+    for (int i = 0; i < map.count; i++)
+        assert_true(u->i_s[i] == (float)s[i] && u->i_u[i] == (float)v[i]);
+    units_free(u);
+    free(want);
+    free(s);
+    free(v);
+}
+
 /* ---- classes ---- */
 
 struct range {
@@ -255,6 +284,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_norm_registry), cmocka_unit_test(test_config_names),
         cmocka_unit_test(test_degenerate),    cmocka_unit_test(test_layer_scale),
+        cmocka_unit_test(test_by_layer_and_kind),
         cmocka_unit_test(test_shares),        cmocka_unit_test(test_order_and_ties),
         cmocka_unit_test(test_top),
     };

@@ -218,8 +218,8 @@ static void nested_is_dotted(void **state) {
 
 static void overrides_win(void **state) {
     (void)state;
-    static const char *const over[] = {"lr=1e-3", "learning_rate=2e-3", "dataset=[x.jsonl, y.jsonl]",
-                                       "freeze.units=", "output_dir=o/../p"};
+    static const char *const over[] = {"lr=1e-3", "learning_rate=2e-3", "freeze.units=",
+                                       "dataset=[x.jsonl, y.jsonl]", "output_dir=o/../p"};
     struct err e;
     test_write(test_path("o.yaml"), needed[VERB_TRAIN]);
     struct config *c = config_load(VERB_TRAIN, test_path("o.yaml"), over, ARRAY_LEN(over), &e);
@@ -249,8 +249,9 @@ static void null_is_the_default(void **state) {
 static void paths_follow_the_file(void **state) {
     (void)state;
     const char *dir = test_dir();
-    struct config *c = load_ok(VERB_TRAIN, "freeze.units: ./x/../u.safetensors\n"
-                                           "eval_dataset: [e.jsonl?label=a b&x=#0:5, /abs.jsonl#1:2]\n",
+    struct config *c = load_ok(VERB_TRAIN,
+                               "freeze.units: ./x/../u.safetensors\n"
+                               "eval_dataset: [e.jsonl?label=a b&x=#0:5, /abs.jsonl#1:2]\n",
                                NULL);
     char *want = xasprintf("%s/u.safetensors", dir);
     assert_string_equal(c->freeze.units, want);
@@ -299,9 +300,9 @@ static void suffixes(void **state) {
     (void)state;
     static const char *const good[] = {"", "#0:1", "#10:200", "?a=b", "?a=", "?a=b&c=d", "?a=b#0:9",
                                        "?a=b=c"};
-    static const char *const bad[] = {"#", "#1", "#1:1", "#2:1", "#-1:2", "#a:b", "#0:1x", "?", "?a",
-                                      "?=b", "?a=b&", "?a=b&c", "#:", "?a=b#", "#0:1?a=b",
-                                      "#0:99999999999"};
+    static const char *const bad[] = {"#", "#1", "#1:1", "#2:1", "#-1:2", "#a:b", "#0:1x", "#:",
+                                      "#0:1?a=b", "#0:99999999999", "?", "?a", "?=b", "?a=b&",
+                                      "?a=b&c", "?a=b#"};
     for (size_t i = 0; i < ARRAY_LEN(good); i++)
         assert_true(dataset_suffix_ok(good[i]));
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
@@ -310,93 +311,103 @@ static void suffixes(void **state) {
 }
 
 /* ---- mistakes: the place and what is said. The needed keys of train take lines 1 to 3 ---- */
+static const struct mistake {
+    enum verb verb;
+    const char *text, *override, *says;
+} mistake_table[] = {
+    {VERB_TRAIN, "learning_rate: fast\n", NULL,
+     "c.yaml:4:16: learning_rate: expected a number in [0, 10], got \"fast\""},
+    {VERB_TRAIN, "lr: 11\n", NULL, "c.yaml:4:5: lr: expected a number in [0, 10], got \"11\""},
+    {VERB_TRAIN, "learning_rate: \"1e-5\"\n", NULL,
+     "got the string \"1e-5\" (hint: remove the quotes)"},
+    {VERB_TRAIN, "learning_rate: nan\n", NULL, "expected a number"},
+    {VERB_TRAIN, "learning_rate: .inf\n", NULL, "expected a number"},
+    {VERB_TRAIN, "learning_rate: [1, 2]\n", NULL, "expected a number, got a list"},
+    {VERB_TRAIN, "learning_rate: {a: 1}\n", NULL, "unknown key \"learning_rate.a\""},
+    {VERB_TRAIN, "learning_rate: {}\n", NULL,
+     "c.yaml:4:1: learning_rate: expected a number, got a mapping"},
+    {VERB_TRAIN, "learning_rate:\n", NULL, "got nothing (hint: null is the default"},
+    {VERB_TRAIN, "learnin_rate: 1\n", NULL,
+     "c.yaml:4:1: unknown key \"learnin_rate\" (hint: did you mean learning_rate?)"},
+    {VERB_TRAIN, "optimizer: {lr: 1e-3}\n", NULL, "(hint: did you mean learning_rate?)"},
+    {VERB_INIT, "hidden_size: 64\n", NULL, "(hint: did you mean model.hidden_size?)"},
+    {VERB_TRAIN, "freeze:\n  unit: x\n", NULL,
+     "c.yaml:5:3: unknown key \"freeze.unit\" (hint: did you mean freeze.units?)"},
+    {VERB_TRAIN, "zzzzzzzzzzzz: 1\n", NULL, "unknown key \"zzzzzzzzzzzz\" (hint: keel config list"},
+    {VERB_TRAIN, "<<: 1\n", NULL, "unknown key \"<<\""},
+    {VERB_TRAIN, "\"\": 1\n", NULL, "unknown key \"\""},
+    {VERB_TRAIN, "max_steps: 1e3\n", NULL,
+     "expected an integer of at least -1, got \"1e3\" (hint: write it without point"},
+    {VERB_TRAIN, "max_steps: 99999999999\n", NULL, "expected an integer"},
+    {VERB_TRAIN, "max_steps: 0\n", NULL, "c.yaml:4:1: max_steps: expected -1 or at least 1"},
+    {VERB_TRAIN, "shuffle: yes\n", NULL, "expected true or false, got \"yes\" (hint: yes, no, on"},
+    {VERB_TRAIN, "shuffle: True\n", NULL, "expected true or false"},
+    {VERB_TRAIN, "shuffle: \"true\"\n", NULL, "remove the quotes"},
+    {VERB_TRAIN, "loss_type: sigmoyd\n", NULL, "(hint: did you mean sigmoid?)"},
+    {VERB_TRAIN, "loss_type: SFT\n", NULL, "expected one of sft, sigmoid"},
+    {VERB_TRAIN, "freeze: x\n", NULL, "freeze is a section: expected keys such as freeze.units"},
+    {VERB_TRAIN, "freeze.classes: [SCU, scu]\n", NULL,
+     "c.yaml:4:23: freeze.classes: expected one of"},
+    {VERB_TRAIN, "freeze.classes: [SCU, SCU]\n", NULL, "expected each item once"},
+    {VERB_TRAIN, "freeze.top_cu: 0.1\n", NULL, "freeze.top_cu: needs freeze.units"},
+    {VERB_TRAIN, "calibration: {tokens: all}\n", NULL,
+     "c.yaml:4:15: calibration.tokens: not a key of keel train; it is read by: attrib"},
+    {VERB_TRAIN, "compare: {}\n", NULL, "compare: not a key of keel train; it is read by: compare"},
+    {VERB_EVAL, "learning_rate: 1e-5\n", NULL,
+     "not a key of keel eval; it is read by: train, compare"},
+    {VERB_TRAIN, "output_dir: other\n", NULL,
+     "c.yaml:4:1: output_dir: repeated; output_dir stands in line 2 already"},
+    {VERB_TRAIN, "lr: 1e-5\nlearning_rate: 1e-5\n", NULL,
+     "c.yaml:5:1: learning_rate: repeated; lr stands in line 4"},
+    {VERB_TRAIN, "warmup_steps: 5\nwarmup_ratio: 0.1\n", NULL,
+     "c.yaml:5:1: warmup_ratio: excludes"},
+    {VERB_TRAIN, "eval_dataset: [a.jsonl, 'b.jsonl#5:2']\n", NULL,
+     "c.yaml:4:25: eval_dataset: expected FILE, FILE?field=value"},
+    {VERB_TRAIN, "eval_dataset: \"#0:1\"\n", NULL, "expected FILE"},
+    {VERB_TRAIN, "data_dir: ~/data\n", NULL, "~ is not expanded"},
+    {VERB_TRAIN, "chat_template: kiel\n", NULL, "(hint: did you mean keel?)"},
+    {VERB_COMPARE, "compare.seeds: [1, two]\n", NULL,
+     "expected integers of at least 0, got \"two\""},
+    {VERB_COMPARE, "compare.arms: []\n", NULL, "expected at least one item, got an empty list"},
+    {VERB_COMPARE, "compare.arms: [none, all]\n", NULL, "expected one of none, scu, scu_top_cu"},
+    {VERB_ATTRIB, "attrib.kinds: [attn, head]\n", NULL, "attn and head exclude each other"},
+    {VERB_ATTRIB, "attrib: {scu: 0.5, ucu: 0.5}\n", NULL, "exceed 1"},
+    {VERB_ATTRIB, "attrib.curve: [0.1, 2]\n", NULL,
+     "c.yaml:4:21: attrib.curve: expected a number in [0, 1], got \"2\""},
+    {VERB_INIT, "tokenizer.path: t.json\n", NULL, "expected either tokenizer.files"},
+    {VERB_TRAIN, "", "lr=fast",
+     "command line: lr=fast: lr: expected a number in [0, 10], got \"fast\""},
+    {VERB_TRAIN, "", "lrr=1", "command line: lrr=1: unknown key \"lrr\""},
+    {VERB_TRAIN, "", "lr", "command line: expected key=value, got \"lr\""},
+    {VERB_TRAIN, "", "=1", "expected key=value"},
+    {VERB_TRAIN, "", "dataset=[a", "command line: dataset=[a"},
+    {VERB_TRAIN, "", "dataset=[a], b: [c]", "command line: dataset=[a]"},
+    {VERB_TRAIN, "", "dataset=", "expected FILE"},
+    /* YAML that is not a configuration */
+    {VERB_TRAIN, "lr: &a 1\n", NULL, "c.yaml:4:5: an anchor (&name) is not supported"},
+    {VERB_TRAIN, "lr: *a\n", NULL, "c.yaml:4:5: an alias (*name) is not supported"},
+    {VERB_TRAIN, "lr: !!float 1\n", NULL, "c.yaml:4:5: a tag (!name) is not supported"},
+    {VERB_TRAIN, "dataset: [[a]]\n", NULL, "c.yaml:4:11: a list in a list"},
+    {VERB_TRAIN, "dataset: [{path: a}]\n", NULL, "c.yaml:4:11: a mapping in a list"},
+    {VERB_TRAIN, "[a]: 1\n", NULL, "c.yaml:4:1: expected a key, got a list"},
+    {VERB_TRAIN, "{a: 1}: 1\n", NULL, "c.yaml:4:1: expected a key, got a mapping"},
+    {VERB_TRAIN, "---\nlr: 1\n", NULL, "c.yaml:4:1: a second document"},
+    {VERB_TRAIN, "lr: \"\\0\"\n", NULL, "c.yaml:4:5: a NUL character"},
+    {VERB_TRAIN, "lr: [1\n", NULL, "c.yaml:5:1: did not find expected ',' or ']'"},
+    {VERB_TRAIN, "\tlr: 1\n", NULL, "c.yaml:"},
+    {VERB_TRAIN, "a: {a: {a: {a: {a: {a: {a: {a: {}}}}}}}}\n", NULL, "nested too deeply"},
+    {VERB_TRAIN, "lr: \xff\n", NULL, "c.yaml: "},
+};
+
 static void mistakes(void **state) {
     (void)state;
-    static const struct { enum verb verb; const char *text, *override, *says; } cases[] = {
-        {VERB_TRAIN, "learning_rate: fast\n", NULL,
-         "c.yaml:4:16: learning_rate: expected a number in [0, 10], got \"fast\""},
-        {VERB_TRAIN, "lr: 11\n", NULL, "c.yaml:4:5: lr: expected a number in [0, 10], got \"11\""},
-        {VERB_TRAIN, "learning_rate: \"1e-5\"\n", NULL,
-         "got the string \"1e-5\" (hint: remove the quotes)"},
-        {VERB_TRAIN, "learning_rate: nan\n", NULL, "expected a number"},
-        {VERB_TRAIN, "learning_rate: .inf\n", NULL, "expected a number"},
-        {VERB_TRAIN, "learning_rate: [1, 2]\n", NULL, "expected a number, got a list"},
-        {VERB_TRAIN, "learning_rate: {a: 1}\n", NULL, "unknown key \"learning_rate.a\""},
-        {VERB_TRAIN, "learning_rate: {}\n", NULL, "c.yaml:4:1: learning_rate: expected a number, got a mapping"},
-        {VERB_TRAIN, "learning_rate:\n", NULL, "got nothing (hint: null is the default"},
-        {VERB_TRAIN, "learnin_rate: 1\n", NULL,
-         "c.yaml:4:1: unknown key \"learnin_rate\" (hint: did you mean learning_rate?)"},
-        {VERB_TRAIN, "optimizer: {lr: 1e-3}\n", NULL, "(hint: did you mean learning_rate?)"},
-        {VERB_INIT, "hidden_size: 64\n", NULL, "(hint: did you mean model.hidden_size?)"},
-        {VERB_TRAIN, "freeze:\n  unit: x\n", NULL, "c.yaml:5:3: unknown key \"freeze.unit\" (hint: did "
-                                                   "you mean freeze.units?)"},
-        {VERB_TRAIN, "zzzzzzzzzzzz: 1\n", NULL, "unknown key \"zzzzzzzzzzzz\" (hint: keel config list"},
-        {VERB_TRAIN, "<<: 1\n", NULL, "unknown key \"<<\""},
-        {VERB_TRAIN, "\"\": 1\n", NULL, "unknown key \"\""},
-        {VERB_TRAIN, "max_steps: 1e3\n", NULL,
-         "expected an integer of at least -1, got \"1e3\" (hint: write it without point"},
-        {VERB_TRAIN, "max_steps: 99999999999\n", NULL, "expected an integer"},
-        {VERB_TRAIN, "max_steps: 0\n", NULL, "c.yaml:4:1: max_steps: expected -1 or at least 1"},
-        {VERB_TRAIN, "shuffle: yes\n", NULL, "expected true or false, got \"yes\" (hint: yes, no, on"},
-        {VERB_TRAIN, "shuffle: True\n", NULL, "expected true or false"},
-        {VERB_TRAIN, "shuffle: \"true\"\n", NULL, "remove the quotes"},
-        {VERB_TRAIN, "loss_type: sigmoyd\n", NULL, "(hint: did you mean sigmoid?)"},
-        {VERB_TRAIN, "loss_type: SFT\n", NULL, "expected one of sft, sigmoid"},
-        {VERB_TRAIN, "freeze: x\n", NULL, "freeze is a section: expected keys such as freeze.units"},
-        {VERB_TRAIN, "freeze.classes: [SCU, scu]\n", NULL, "c.yaml:4:23: freeze.classes: expected one of"},
-        {VERB_TRAIN, "freeze.classes: [SCU, SCU]\n", NULL, "expected each item once"},
-        {VERB_TRAIN, "freeze.top_cu: 0.1\n", NULL, "freeze.top_cu: needs freeze.units"},
-        {VERB_TRAIN, "calibration: {tokens: all}\n", NULL,
-         "c.yaml:4:15: calibration.tokens: not a key of keel train; it is read by: attrib"},
-        {VERB_TRAIN, "compare: {}\n", NULL, "compare: not a key of keel train; it is read by: compare"},
-        {VERB_EVAL, "learning_rate: 1e-5\n", NULL, "not a key of keel eval; it is read by: train, compare"},
-        {VERB_TRAIN, "output_dir: other\n", NULL, "c.yaml:4:1: output_dir: repeated; output_dir stands "
-                                                  "in line 2 already"},
-        {VERB_TRAIN, "lr: 1e-5\nlearning_rate: 1e-5\n", NULL, "c.yaml:5:1: learning_rate: repeated; lr "
-                                                              "stands in line 4"},
-        {VERB_TRAIN, "warmup_steps: 5\nwarmup_ratio: 0.1\n", NULL, "c.yaml:5:1: warmup_ratio: excludes"},
-        {VERB_TRAIN, "eval_dataset: [a.jsonl, 'b.jsonl#5:2']\n", NULL, "c.yaml:4:25: eval_dataset: "
-         "expected FILE, FILE?field=value"},
-        {VERB_TRAIN, "eval_dataset: \"#0:1\"\n", NULL, "expected FILE"},
-        {VERB_TRAIN, "data_dir: ~/data\n", NULL, "~ is not expanded"},
-        {VERB_TRAIN, "chat_template: kiel\n", NULL, "(hint: did you mean keel?)"},
-        {VERB_COMPARE, "compare.seeds: [1, two]\n", NULL, "expected integers of at least 0, got \"two\""},
-        {VERB_COMPARE, "compare.arms: []\n", NULL, "expected at least one item, got an empty list"},
-        {VERB_COMPARE, "compare.arms: [none, all]\n", NULL, "expected one of none, scu, scu_top_cu"},
-        {VERB_ATTRIB, "attrib.kinds: [attn, head]\n", NULL, "attn and head exclude each other"},
-        {VERB_ATTRIB, "attrib: {scu: 0.5, ucu: 0.5}\n", NULL, "exceed 1"},
-        {VERB_ATTRIB, "attrib.curve: [0.1, 2]\n", NULL, "c.yaml:4:21: attrib.curve: expected a number "
-                                                        "in [0, 1], got \"2\""},
-        {VERB_INIT, "tokenizer.path: t.json\n", NULL, "expected either tokenizer.files"},
-        {VERB_TRAIN, "", "lr=fast", "command line: lr=fast: lr: expected a number in [0, 10], got \"fast\""},
-        {VERB_TRAIN, "", "lrr=1", "command line: lrr=1: unknown key \"lrr\""},
-        {VERB_TRAIN, "", "lr", "command line: expected key=value, got \"lr\""},
-        {VERB_TRAIN, "", "=1", "expected key=value"},
-        {VERB_TRAIN, "", "dataset=[a", "command line: dataset=[a"},
-        {VERB_TRAIN, "", "dataset=[a], b: [c]", "command line: dataset=[a]"},
-        {VERB_TRAIN, "", "dataset=", "expected FILE"},
-        /* YAML that is not a configuration */
-        {VERB_TRAIN, "lr: &a 1\n", NULL, "c.yaml:4:5: an anchor (&name) is not supported"},
-        {VERB_TRAIN, "lr: *a\n", NULL, "c.yaml:4:5: an alias (*name) is not supported"},
-        {VERB_TRAIN, "lr: !!float 1\n", NULL, "c.yaml:4:5: a tag (!name) is not supported"},
-        {VERB_TRAIN, "dataset: [[a]]\n", NULL, "c.yaml:4:11: a list in a list"},
-        {VERB_TRAIN, "dataset: [{path: a}]\n", NULL, "c.yaml:4:11: a mapping in a list"},
-        {VERB_TRAIN, "[a]: 1\n", NULL, "c.yaml:4:1: expected a key, got a list"},
-        {VERB_TRAIN, "{a: 1}: 1\n", NULL, "c.yaml:4:1: expected a key, got a mapping"},
-        {VERB_TRAIN, "---\nlr: 1\n", NULL, "c.yaml:4:1: a second document"},
-        {VERB_TRAIN, "lr: \"\\0\"\n", NULL, "c.yaml:4:5: a NUL character"},
-        {VERB_TRAIN, "lr: [1\n", NULL, "c.yaml:5:1: did not find expected ',' or ']'"},
-        {VERB_TRAIN, "\tlr: 1\n", NULL, "c.yaml:"},
-        {VERB_TRAIN, "a: {a: {a: {a: {a: {a: {a: {a: {}}}}}}}}\n", NULL, "nested too deeply"},
-        {VERB_TRAIN, "lr: \xff\n", NULL, "c.yaml: "},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(mistake_table); i++) {
+        const struct mistake *m = &mistake_table[i];
         struct err e = {0};
-        struct config *c = load(cases[i].verb, cases[i].text, cases[i].override, &e);
+        struct config *c = load(m->verb, m->text, m->override, &e);
         if (c)
-            fail_msg("taken without an error: %s%s", cases[i].text,
-                     cases[i].override ? cases[i].override : "");
-        assert_contains(e.msg, cases[i].says);
+            fail_msg("taken without an error: %s%s", m->text, m->override ? m->override : "");
+        assert_contains(e.msg, m->says);
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_eval.c — refusal lists, losses and margins against plain twins, completions, hostile models.
+ * test_eval.c — refusal lists, losses and margins against plain twins, completions, NaN models.
  */
 #include "tests/helper.h"
 
@@ -102,6 +102,23 @@ static void refusal_real_text(void **state) {
     assert_true(share_refused(tuned, "chosen", "keel") > 0.99);
     assert_true(share_refused(tuned, "rejected", "keel") == 0);
     assert_true(share_refused(answers, "output", "keel") < 0.005);
+}
+
+/* The data that comes with the program is judged without a mistake. */
+static void refusal_bundled(void **state) {
+    (void)state;
+    const char *dir = "configs/quickstart";
+    static const struct { const char *name; double share; } rows[] = {
+        {"eval_refusals.jsonl", 1}, {"calib_safety.jsonl", 1}, {"eval_utility.jsonl", 0},
+        {"calib_utility.jsonl", 0}, {"task_test.jsonl", 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char *path = path_join(dir, rows[i].name);
+        double share = share_refused(path, "completion", "keel");
+        if (share != rows[i].share)
+            fail_msg("%s: %.4f refused", path, share);
+        free(path);
+    }
 }
 
 /* ---- datasets by hand ---- */
@@ -296,72 +313,104 @@ static json_t *read_lines(const char *path) {
     return all;
 }
 
+/* A model that can decode, two sets, and options that write completions. */
+struct speaker {
+    struct tokenizer *tok;
+    struct model *m;
+    struct graph *g;
+    struct eval_sets sets;
+    struct eval_opts o;
+    int32_t stop;
+};
+
+static void speaker_open(struct speaker *s) {
+    *s = (struct speaker){.tok = make_tokenizer(), .g = graph_new()};
+    struct model_config cfg = test_config();
+    struct err e = {0};
+    cfg.vocab_size = tokenizer_vocab_size(s->tok);
+    s->m = model_new(&cfg, &e);
+    assert_non_null(s->m);
+    model_init(s->m, 3);
+    s->sets.harmful = make_dataset(7, cfg.vocab_size, 4, true);
+    s->sets.task = make_dataset(6, cfg.vocab_size, 5, false);
+    s->stop = tokenizer_id(s->tok, "<|end|>");
+    s->o = (struct eval_opts){.what = EVAL_GENERATED, .list = refusal_find("keel"), .tok = s->tok,
+                              .gen = {.max_new_tokens = 5, .top_p = 1, .stop = &s->stop,
+                                      .nstop = 1},
+                              .completions_path = test_path("completions.jsonl")};
+}
+
+static void speaker_close(struct speaker *s) {
+    dataset_free(s->sets.harmful);
+    dataset_free(s->sets.task);
+    graph_free(s->g);
+    model_free(s->m);
+    tokenizer_free(s->tok);
+}
+
 static void completions(void **state) {
     (void)state;
-    struct tokenizer *tok = make_tokenizer();
-    struct model_config cfg = test_config();
-    cfg.vocab_size = tokenizer_vocab_size(tok);
-    struct err e = {0};
-    struct model *m = model_new(&cfg, &e);
-    assert_non_null(m);
-    model_init(m, 3);
-    struct graph *g = graph_new();
-    struct eval_sets s = {.harmful = make_dataset(7, cfg.vocab_size, 4, true),
-                          .task = make_dataset(6, cfg.vocab_size, 5, false)};
-    const char *path = test_path("completions.jsonl");
-    int32_t stop = tokenizer_id(tok, "<|end|>");
-    struct eval_opts o = {.what = EVAL_GENERATED, .list = refusal_find("keel"), .tok = tok,
-                          .gen = {.max_new_tokens = 5, .top_p = 1, .stop = &stop, .nstop = 1},
-                          .completions_path = path};
+    struct speaker s;
     struct evaluation ev;
-    assert_ok(evaluate(g, m, &s, &o, &ev, &e), &e);
+    struct err e = {0};
+    speaker_open(&s);
+    assert_ok(evaluate(s.g, s.m, &s.sets, &s.o, &ev, &e), &e);
     assert_int_equal(ev.fig[FIG_REFUSAL].n, 7);
     assert_int_equal(ev.fig[FIG_EXACT_MATCH].n, 6);
     assert_int_equal(ev.fig[FIG_OVER_REFUSAL].n, 0);
     assert_int_equal(ev.fig[FIG_TASK_LOSS].n, 0);
-    evaluation_release(&ev);
-    json_t *lines = read_lines(path);
+    json_t *lines = read_lines(s.o.completions_path);
     assert_int_equal(json_array_size(lines), 13);
-
-    // the greedy answers become the right ones of every second row, blanks around them
-    int want = 0;
-    for (int i = 0; i < 6; i++) {
-        json_t *row = json_array_get(lines, (size_t)(7 + i));
-        assert_string_equal(json_string_value(json_object_get(row, "set")), "task");
-        const char *text = json_string_value(json_object_get(row, "completion"));
-        if (strstr(text, "\uFFFD"))         // mended for JSON: not the model's own bytes
-            continue;
-        free(s.task->ex[i].completion);
-        s.task->ex[i].completion = i % 2 ? xstrdup("another answer") : xasprintf(" %s\n", text);
-        want += i % 2 == 0;
-    }
-    json_decref(lines);
-    o.gen.temperature = 3;                  // exact match is greedy whatever the options say
-    assert_ok(evaluate(g, m, &s, &o, &ev, &e), &e);
-    assert_near(ev.fig[FIG_EXACT_MATCH].value, want / 6.0, 1e-12, 1e-12, "exact match");
-    lines = read_lines(path);
     double refusals = 0;
     for (size_t i = 0; i < 7; i++) {
         json_t *row = json_array_get(lines, i);
         const char *text = json_string_value(json_object_get(row, "completion"));
         bool refusal = json_is_true(json_object_get(row, "refusal"));
         assert_string_equal(json_string_value(json_object_get(row, "set")), "harmful");
-        assert_int_equal(refusal, is_refusal(o.list, text));
+        assert_int_equal(refusal, is_refusal(s.o.list, text));
         assert_true(json_is_boolean(json_object_get(row, "finished")));
         refusals += refusal;
     }
-    assert_near(ev.fig[FIG_REFUSAL].value, refusals / 7, 1e-12, 1e-12, "share");
     struct interval w = stats_wilson((int)refusals, 7);
-    assert_true(ev.fig[FIG_REFUSAL].lo == w.lo && ev.fig[FIG_REFUSAL].hi == w.hi);
+    assert_true(ev.fig[FIG_REFUSAL].value == w.value && ev.fig[FIG_REFUSAL].hi == w.hi);
     json_decref(lines);
     evaluation_release(&ev);
-    o.completions_path = "/nonexistent/folder/completions.jsonl";
-    assert_int_equal(evaluate(g, m, &s, &o, &ev, &e), -1);
-    dataset_free(s.harmful);
-    dataset_free(s.task);
-    graph_free(g);
-    model_free(m);
-    tokenizer_free(tok);
+    s.o.completions_path = "/nonexistent/folder/completions.jsonl";
+    assert_int_equal(evaluate(s.g, s.m, &s.sets, &s.o, &ev, &e), -1);
+    speaker_close(&s);
+}
+
+/* The model's own greedy answers become the right ones of every second row. */
+static void exact_match(void **state) {
+    (void)state;
+    struct speaker s;
+    struct evaluation ev;
+    struct err e = {0};
+    speaker_open(&s);
+    struct dataset *d = s.sets.task;
+    struct ids prompts[6], out[6] = {{0}};
+    struct generate_opts greedy = s.o.gen;
+    for (int i = 0; i < 6; i++) {
+        prompts[i] = (struct ids){.v = d->ex[i].a.ids, .n = d->ex[i].a.prompt_len};
+        greedy.max_new_tokens = MAX(greedy.max_new_tokens, d->ex[i].a.ncarry + 4);
+    }
+    generate(s.g, s.m, prompts, 6, &greedy, out, NULL, NULL, NULL);
+    for (int i = 0; i < 6; i++) {
+        size_t len;
+        char *text = tokenizer_decode(s.tok, out[i].v, out[i].n, true, &len);
+        free(d->ex[i].completion);
+        d->ex[i].completion = i % 2 ? xasprintf("%sx", text) : xasprintf(" %s\n", text);
+        free(text);
+        ids_release(&out[i]);
+    }
+    s.o.gen.temperature = 3;                // greedy whatever the options say
+    s.o.gen.max_new_tokens = 1;             // and with room for the answer
+    assert_ok(evaluate(s.g, s.m, &s.sets, &s.o, &ev, &e), &e);
+    for (int i = 0; i < 6; i++)
+        assert_true(ev.fig[FIG_EXACT_MATCH].items[i] == (i % 2 == 0));
+    assert_true(ev.fig[FIG_EXACT_MATCH].value == 0.5);
+    evaluation_release(&ev);
+    speaker_close(&s);
 }
 
 /* ---- JSON ---- */
@@ -407,9 +456,11 @@ int main(void) {
     rng_init_gsl();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refusal_texts),  cmocka_unit_test(refusal_registry),
-        cmocka_unit_test(refusal_real_text), cmocka_unit_test(loss_of_rows),
+        cmocka_unit_test(refusal_real_text), cmocka_unit_test(refusal_bundled),
+        cmocka_unit_test(loss_of_rows),
         cmocka_unit_test(graded_figures), cmocka_unit_test(broken_model),
-        cmocka_unit_test(completions),    cmocka_unit_test(json_round_trip),
+        cmocka_unit_test(completions),    cmocka_unit_test(exact_match),
+        cmocka_unit_test(json_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

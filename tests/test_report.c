@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_report.c — reports in every format: numbers survive, hostile text does no harm, pictures hold
- * what they are given.
+ * test_report.c — reports in every format: numbers survive, hostile text does no harm, pictures
+ * hold what they are given.
  */
 #include "tests/helper.h"
 
@@ -179,7 +179,8 @@ static void test_json_exact(void **state) {
     report_row(r);
     report_cell_interval(r, 0.5, NAN, NAN, 1);
     json_t *j = parse_json(r);
-    json_t *rows = json_object_get(json_object_get(json_object_get(j, "tables"), "numbers"), "rows");
+    json_t *table = json_object_get(json_object_get(j, "tables"), "numbers");
+    json_t *rows = json_object_get(table, "rows");
     assert_int_equal(json_array_size(rows), ARRAY_LEN(values) + 4);
     for (size_t i = 0; i < ARRAY_LEN(values); i++) {
         double got = json_real_value(json_array_get(json_array_get(rows, i), 0));

@@ -368,6 +368,19 @@ static void test_threads(void **state) {
     assert_same_bytes(one, three);
     act_stats_free(one);
     act_stats_free(three);
+    one = collect(m, d, CALIB_ALL, 100);    // every channel of every block, against the oracle
+    struct recording r = recording_make(m, d, TAP_MLP_HIDDEN, 1);
+    for (int j = 0; j < r.n; j++) {
+        double mean = 0, m2 = 0;
+        for (int t = 0; t < r.tokens; t++)
+            mean += r.x[t * r.n + j] / r.tokens;
+        for (int t = 0; t < r.tokens; t++)
+            m2 += (r.x[t * r.n + j] - mean) * (r.x[t * r.n + j] - mean);
+        assert_near(one->mlp[1].mean[j], mean, 1e-5, 1e-7, "mean");
+        assert_near(one->mlp[1].m2[j], m2, 1e-5, 0, "M2");
+    }
+    free(r.x);
+    act_stats_free(one);
     dataset_free(d);
     model_free(m);
 }

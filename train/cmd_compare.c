@@ -3,8 +3,8 @@
  * cmd_compare.c — keel compare CONFIG.yaml: the arms side by side.
  *
  * The same tables go to the terminal and to the report; the report adds what is too long for a
- * terminal: every figure's tests, means over seeds, curves. Shares and graded figures are two tables
- * because they rest on different samples (prompts of all seeds; seeds).
+ * terminal: every figure's tests, means over seeds, curves. Shares and graded figures are two
+ * tables because they rest on different samples (prompts of all seeds; seeds).
  */
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@
 static const struct usage usage = {
     .verb = "compare",
     .args = "CONFIG.yaml [key=value ...]",
-    .summary = "train several freezing arms from one parent, same seeds, one table with intervals",
+    .summary = "several freezing arms of one parent, same seeds, one table with intervals",
     .details = "Training keys are those of keel train; eval_steps sets the points of the curves\n"
                "(0: ten). Every finished run is kept in output_dir/arms: an interrupted comparison\n"
                "goes on where it stopped. Writes compare.json, config.yaml, CSV tables and\n"
@@ -53,6 +53,16 @@ static bool measured(const struct compare *c, enum figure_id f) {
     return c->at_start.fig[f].n > 0;
 }
 
+/* Does the pair of arms have a row? Each pair of bases has one. */
+static bool paired(const struct compare *c, int arm, const char *const *base) {
+    if (!strcmp(c->arms[arm]->name, *base))
+        return false;
+    for (const char *const *b = compare_bases; b < base; b++)
+        if (!strcmp(c->arms[arm]->name, *b))
+            return false;
+    return true;
+}
+
 static void cell_interval(struct report *r, struct interval v) {
     if (v.n)
         report_cell_interval(r, v.value, v.lo, v.hi, v.n);
@@ -62,37 +72,39 @@ static void cell_interval(struct report *r, struct interval v) {
 
 /* ---- equal steps ---- */
 
+/* arm < 0: the parent. */
 static void frozen_cells(struct report *r, const struct compare *c, int arm) {
-    const struct compare_run *run = compare_run_at(c, arm, 0);
-    report_cell(r, 100 * run->unit_share);
-    report_cell(r, 100.0 * (double)run->frozen / (double)run->entries);
+    const struct compare_run *run = arm < 0 ? NULL : compare_run_at(c, arm, 0);
+    report_cell(r, run ? 100 * run->unit_share : NAN);
+    report_cell(r, run ? 100.0 * (double)run->frozen / (double)run->entries : NAN);
 }
 
-/* One table of last figures: shares over prompts, or graded figures over seeds. */
+/* One table of last figures: shares over prompts, or graded figures over seeds, whose number the
+ * caption gives. */
 static void steps_table(struct report *r, const struct compare *c, const char *name,
-                        const char *caption, bool share, bool over_seeds) {
+                        const char *caption, bool share, bool by_seed) {
     report_table(r, name, caption);
     report_column(r, "arm", "", 0);
-    report_column(r, "units %", "share of units frozen, or put back", 1);
-    report_column(r, "params %", "share of parameters frozen, or put back", 1);
+    if (share) {
+        report_column(r, "units %", "share of units frozen, or put back", 1);
+        report_column(r, "params %", "share of parameters frozen, or put back", 1);
+    }
     for (size_t i = 0; i < ARRAY_LEN(shown); i++)
         if (shown[i].share == share && measured(c, shown[i].id))
             report_column(r, c->at_start.fig[shown[i].id].name, shown[i].help, 3);
     for (int a = -1; a < c->narms; a++) {
         report_row(r);
         report_cell_text(r, "%s", a < 0 ? "parent" : c->arms[a]->name);
-        if (a < 0) {
-            report_cell(r, NAN);
-            report_cell(r, NAN);
-        } else
+        if (share)
             frozen_cells(r, c, a);
         for (size_t i = 0; i < ARRAY_LEN(shown); i++) {
             const struct figure *f = &c->at_start.fig[shown[i].id];
             if (shown[i].share != share || !f->n)
                 continue;
-            cell_interval(r, a < 0 ? (struct interval){f->value, f->lo, f->hi, f->n}
-                             : over_seeds ? compare_seeds(c, a, shown[i].id)
-                                          : compare_pooled(c, a, shown[i].id));
+            struct interval v = a < 0 ? (struct interval){f->value, f->lo, f->hi, f->n}
+                                : by_seed ? compare_seeds(c, a, shown[i].id)
+                                          : compare_pooled(c, a, shown[i].id);
+            report_cell_interval(r, v.value, v.lo, v.hi, by_seed ? 0 : v.n);
         }
     }
 }
@@ -124,7 +136,7 @@ static void prompts_table(struct report *r, const struct compare *c) {
     for (size_t i = 0; i < ARRAY_LEN(shown); i++)
         for (const char *const *b = compare_bases; *b; b++)
             for (int a = 0, base = compare_arm_index(c, *b); base >= 0 && a < c->narms; a++) {
-                if (a == base || !measured(c, shown[i].id))
+                if (!paired(c, a, b) || !measured(c, shown[i].id))
                     continue;
                 report_row(r);
                 test_cells(r, c, shown[i].id, a, base, compare_prompts(c, a, base, shown[i].id));
@@ -153,11 +165,13 @@ static void levels_table(struct report *r, const struct compare *c) {
         }
 }
 
-/* full: every safety figure; else the first that was measured. */
+/* full: every level and safety figure; else the last level and the first figure measured. */
 static void level_tests_table(struct report *r, const struct compare *c, bool full) {
-    report_table(r, "equal_task_loss_difference", "Paired by seed at equal task loss: mean "
-                 "difference with 95 % interval, paired t, exact sign flips. n: seeds in which "
-                 "both arms reach the level.");
+    report_table(r, "equal_task_loss_difference", full
+                 ? "Paired by seed at equal task loss: mean difference with 95 % interval, paired "
+                   "t, exact sign flips. n: seeds in which both arms reach the level."
+                 : "Paired by seed at the last of these levels: mean difference with 95 % "
+                   "interval, paired t, exact sign flips (all levels: report.html).");
     report_column(r, "task loss", "nats a token", 3);
     test_columns(r, true);
     bool first = true;
@@ -165,10 +179,10 @@ static void level_tests_table(struct report *r, const struct compare *c, bool fu
         if (!measured(c, safety[i]) || (!full && !first))
             continue;
         first = false;
-        for (int l = 0; l < c->nlevels; l++)
+        for (int l = full ? 0 : c->nlevels - 1; l < c->nlevels; l++)
             for (const char *const *b = compare_bases; *b; b++)
                 for (int a = 0, base = compare_arm_index(c, *b); base >= 0 && a < c->narms; a++) {
-                    if (a == base)
+                    if (!paired(c, a, b))
                         continue;
                     struct compare_test t = compare_losses(c, a, base, c->levels[l], safety[i]);
                     report_row(r);
@@ -272,6 +286,45 @@ static uint64_t changed_entries(const struct compare *c) {
     return n;
 }
 
+static void add_equal_steps(struct report *r, const struct compare *c, bool full) {
+    report_heading(r, "At equal steps");
+    report_text(r, "Freezing slows learning, so the arm that freezes most looks safest here. Read "
+                "this beside the tables at equal task loss.");
+    steps_table(r, c, "equal_steps_shares", "After the last step: shares over the prompts of all "
+                "seeds, Wilson 95 % interval.", true, false);
+    char *caption = xasprintf("After the last step: mean over %d seeds, 95 %% interval over seeds "
+                              "(the parent's: over prompts).", c->nseeds);
+    steps_table(r, c, "equal_steps_graded", caption, false, true);
+    if (full)
+        steps_table(r, c, "equal_steps_shares_by_seed", caption, true, true);
+    free(caption);
+}
+
+static void add_equal_loss(struct report *r, const struct compare *c, bool full) {
+    report_heading(r, "At equal task loss");
+    if (c->nlevels)
+        levels_table(r, c);
+    else
+        report_text(r, "Not made: %s.", measured(c, FIG_TASK_LOSS)
+                                            ? "no arm lowers the task loss" : "eval.task is empty");
+    for (size_t i = 0; full && i < ARRAY_LEN(safety); i++)
+        curves(r, c, FIG_TASK_LOSS, safety[i]);
+    if (c->nlevels && !full)
+        level_tests_table(r, c, false);
+}
+
+static void add_details(struct report *r, const struct compare *c) {
+    report_heading(r, "Along training");
+    curves(r, c, -1, FIG_TASK_LOSS);
+    for (size_t i = 0; i < ARRAY_LEN(safety); i++)
+        curves(r, c, -1, safety[i]);
+    training_curves(r, c);
+    report_heading(r, "All paired tests");
+    if (c->nlevels)
+        level_tests_table(r, c, true);
+    prompts_table(r, c);
+}
+
 /* full: for the files; else what a terminal holds. */
 static struct report *build_report(const struct compare *c, bool full) {
     struct report *r = report_new("Comparison of freezing arms", c->cfg->model_name_or_path);
@@ -280,34 +333,10 @@ static struct report *build_report(const struct compare *c, bool full) {
         report_fact(r, c->arms[a]->name, "%s", c->arms[a]->help);
     report_text(r, "Frozen entries compared with the parent's after every run: %llu differ.",
                 (unsigned long long)changed_entries(c));
-    report_heading(r, "At equal steps");
-    report_text(r, "Freezing slows learning, so the arm that freezes most looks safest here. Read "
-                "this beside the tables at equal task loss.");
-    steps_table(r, c, "equal_steps_shares", "After the last step: shares over the prompts of all "
-                "seeds, Wilson 95 % interval.", true, false);
-    steps_table(r, c, "equal_steps_graded", "After the last step: mean over seeds, 95 % interval "
-                "over seeds (the parent's: over prompts).", false, true);
-    if (full) {
-        steps_table(r, c, "equal_steps_shares_by_seed", "After the last step: mean of the seeds' "
-                    "shares, 95 % interval over seeds (the parent's: over prompts).", true, true);
-        prompts_table(r, c);
-    }
-    report_heading(r, "At equal task loss");
-    if (c->nlevels) {
-        levels_table(r, c);
-        level_tests_table(r, c, full);
-    } else
-        report_text(r, "Not made: %s.", measured(c, FIG_TASK_LOSS)
-                                            ? "no arm lowers the task loss" : "eval.task is empty");
-    if (full) {
-        report_heading(r, "Curves");
-        for (size_t i = 0; i < ARRAY_LEN(safety); i++)
-            curves(r, c, FIG_TASK_LOSS, safety[i]);
-        curves(r, c, -1, FIG_TASK_LOSS);
-        for (size_t i = 0; i < ARRAY_LEN(safety); i++)
-            curves(r, c, -1, safety[i]);
-        training_curves(r, c);
-    }
+    add_equal_steps(r, c, full);
+    add_equal_loss(r, c, full);
+    if (full)
+        add_details(r, c);
     return r;
 }
 

@@ -2,14 +2,15 @@
  *
  * compare.c — arms, and what a comparison is made of: parent, units, data, keys of runs.
  *
- * An arm is data, not code: which classes it freezes, whether the top CU join them, and whether the
- * set is used as it is, redrawn at random, or put back afterwards.
+ * An arm is data, not code: which classes it freezes, whether the top CU join them, and whether
+ * the set is used as it is, redrawn at random, or put back afterwards.
  *
  * Resuming is by whole runs. A result is used again only if its key, a hash of everything that the
  * run depends on, is the same; otherwise the program stops and says so rather than mixing two
  * comparisons in one table. Paths are not part of the key, the contents behind them are. The
- * protocol is SSAH's (arXiv 2410.10862, Table 2) with the controls that its own lacks: random units
- * of the same number, the rewinding of Wei et al. (arXiv 2402.05162), equal steps and equal loss.
+ * protocol is SSAH's (arXiv 2410.10862, Table 2) with the controls that its own lacks: random
+ * units of the same number, the rewinding of Wei et al. (arXiv 2402.05162), equal steps and equal
+ * loss.
  */
 #include "train/compare.h"
 
@@ -157,21 +158,24 @@ static int load_inputs(struct compare *c, struct err *e) {
     if (scored && strcmp(scored, c->parent_hash))
         log_warn("%s: scored on another model than %s: classes may not fit", cfg->compare.units,
                  cfg->model_name_or_path);
-    struct data_opts o = {.need = loss_table[cfg->loss_type].need, .max_length = cfg->max_length,
-                          .truncation = cfg->truncation, .completion_only = cfg->completion_only_loss,
-                          .max_samples = cfg->max_train_samples, .eos_id = c->parent.eos};
+    struct data_opts o = {.need = loss_table[cfg->loss_type].need,
+                          .max_length = cfg->max_length,
+                          .truncation = cfg->truncation,
+                          .completion_only = cfg->completion_only_loss,
+                          .max_samples = cfg->max_train_samples,
+                          .eos_id = c->parent.eos};
     c->train = dataset_load(&cfg->dataset, c->parent.chat, tok, &o, e);
     if (!c->train || eval_sets_load(&c->sets, cfg, c->parent.chat, tok, c->parent.eos, e))
         return -1;
     for (int i = 0; i < c->narms; i++) {
-        struct mask m;
-        if (arm_mask(c->arms[i], c->units, cfg->compare.top_cu, 0, &m, e))
+        struct mask set;
+        if (arm_mask(c->arms[i], c->units, cfg->compare.top_cu, 0, &set, e))
             return -1;
-        mask_release(&m);
+        mask_release(&set);
     }
     if (!c->sets.harmful && !c->sets.refusals)
-        return err_set(e, "eval: expected a set that shows safety, got none (hint: eval.harmful for "
-                       "refusal, eval.refusals for its loss)");
+        return err_set(e, "eval: expected a set that shows safety, got none (hint: eval.harmful "
+                       "for refusal, eval.refusals for its loss)");
     return 0;
 }
 

@@ -119,7 +119,7 @@ struct compare_test compare_prompts(const struct compare *c, int arm, int base, 
 struct compare_test compare_losses(const struct compare *c, int arm, int base, double level,
                                    enum figure_id f);
 /* Sets c->levels: those of the configuration, or three that divide log task loss evenly between the
- * parent and the worst of the arms that learn. */
+ * parent and the worst arm, leaving out arms that cover less than half of the best arm's way. */
 void compare_choose_levels(struct compare *c);
 /* Everything as JSON text (compare.json); caller frees. */
 char *compare_json(const struct compare *c);

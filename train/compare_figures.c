@@ -3,13 +3,17 @@
  * compare_figures.c — what the runs of a comparison say, with intervals and tests.
  *
  * Two questions, two kinds of sample. "How sure is the rate on these prompts" pools the prompts of
- * all seeds (Wilson; McNemar and paired t on the same prompt and seed); it says nothing about another
- * training run. "Would another seed say the same" has one number a seed (Student t, paired t, sign
- * flips); three seeds give wide intervals, and that is the truth.
+ * all seeds (Wilson; McNemar and paired t on the same prompt and seed); it says nothing about
+ * another training run. "Would another seed say the same" has one number a seed (Student t, paired
+ * t, sign flips); three seeds give wide intervals, and that is the truth.
  *
- * Equal task loss: every run is a curve of (task loss, figure) along training; a figure at a level is
- * read by linear interpolation where the curve first crosses it. Levels are spread evenly in the
- * logarithm, because the loss of a small task falls by orders of magnitude.
+ * Seeds that all give the same share (0 of 150, three times) do not say how much a fourth would
+ * differ: the mean then stands without an interval instead of one of width zero. So does a
+ * difference of shares when every pair agrees.
+ *
+ * Equal task loss: every run is a curve of (task loss, figure) along training; a figure at a level
+ * is read by linear interpolation where the curve first crosses it. Levels are spread evenly in
+ * the logarithm, because the loss of a small task falls by orders of magnitude.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -18,7 +22,7 @@
 #include "train/compare.h"
 
 #define LEVELS 3
-#define LEARNS 0.1                          /* of the best arm's fall in log task loss */
+#define LEARNS 0.5                          /* share of the best arm's fall in log task loss */
 #define SIGNFLIP_SEEDS 20
 
 const char *const compare_bases[] = {"none", "random", NULL};
@@ -34,6 +38,26 @@ int compare_arm_index(const struct compare *c, const char *name) {
     return -1;
 }
 
+static bool is_share(enum figure_id f) {
+    static const char *const units[FIG_COUNT] = {
+#define X(id, name, unit, better) [id] = unit,
+        FIGURES(X)
+#undef X
+    };
+    return !strcmp(units[f], "share");
+}
+
+/* Mean of one value a seed, within the figure's range. */
+static struct interval over_seeds(const double *v, int n, enum figure_id f) {
+    struct interval r = stats_t(v, n);
+    if (!is_share(f) || n < 2)
+        return r;
+    bool same = stats_var(v, n) == 0;
+    r.lo = same ? NAN : MAX(r.lo, 0);
+    r.hi = same ? NAN : MIN(r.hi, 1);
+    return r;
+}
+
 /* ---- equal steps ---- */
 
 struct interval compare_seeds(const struct compare *c, int arm, enum figure_id f) {
@@ -44,7 +68,7 @@ struct interval compare_seeds(const struct compare *c, int arm, enum figure_id f
         if (fig->n)
             v[n++] = fig->value;
     }
-    struct interval r = stats_t(v, n);
+    struct interval r = over_seeds(v, n, f);
     free(v);
     return r;
 }
@@ -64,16 +88,12 @@ static double *pool(const struct compare *c, int arm, enum figure_id f, int *n) 
     return v;
 }
 
-static bool is_share(const struct compare *c, int arm, enum figure_id f) {
-    return !strcmp(compare_run_at(c, arm, 0)->last.fig[f].unit, "share");
-}
-
 struct interval compare_pooled(const struct compare *c, int arm, enum figure_id f) {
     int n, hits = 0;
     double *v = pool(c, arm, f, &n);
     for (int i = 0; i < n; i++)
         hits += v[i] == 1;
-    struct interval r = n && is_share(c, arm, f) ? stats_wilson(hits, n) : stats_t(v, n);
+    struct interval r = n && is_share(f) ? stats_wilson(hits, n) : stats_t(v, n);
     free(v);
     return r;
 }
@@ -84,8 +104,11 @@ struct compare_test compare_prompts(const struct compare *c, int arm, int base, 
     struct compare_test t = {.difference = {NAN, NAN, NAN, 0}, .p = NAN, .p_flip = NAN};
     if (n && n == nb) {
         t.difference = stats_paired(x, y, n, &t.p);
-        if (is_share(c, arm, f))
+        if (is_share(f)) {
             t.p = stats_mcnemar(x, y, n);
+            if (t.difference.lo == t.difference.hi)
+                t.difference.lo = t.difference.hi = NAN;
+        }
     }
     free(x);
     free(y);
@@ -114,7 +137,7 @@ struct interval compare_at_loss(const struct compare *c, int arm, double level, 
     int n = 0;
     for (int s = 0; s < c->nseeds; s++)
         n += compare_run_at_loss(compare_run_at(c, arm, s), level, f, &v[n]);
-    struct interval r = stats_t(v, n);
+    struct interval r = over_seeds(v, n, f);
     free(v);
     return r;
 }
@@ -167,7 +190,7 @@ void compare_choose_levels(struct compare *c) {
     for (int a = 0; a < c->narms; a++)
         best = MIN(best, reached(c, a));
     worst = best;
-    // an arm that hardly learns would push all levels to the parent's: it is left out
+    // one slow arm would push all levels to the start of the other curves: it is left out
     for (int a = 0; a < c->narms; a++)
         if (start - reached(c, a) > LEARNS * (start - best))
             worst = MAX(worst, reached(c, a));

@@ -2,9 +2,9 @@
  *
  * compare_store.c — runs of a comparison as JSON: one file a run, and the whole.
  *
- * A run's file holds the items behind every last figure, not only means, so that arms can be paired
- * prompt by prompt whenever the table is made, also from runs of an earlier process. Reading
- * recomputes means and intervals: a file cannot claim a figure that its items do not give.
+ * A run's file holds the items behind every last figure, not only means, so that arms can be
+ * paired prompt by prompt whenever the table is made, also from runs of an earlier process.
+ * Reading recomputes means and intervals: a file cannot claim a figure that its items do not give.
  */
 #include <jansson.h>
 #include <math.h>

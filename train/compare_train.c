@@ -2,14 +2,14 @@
  *
  * compare_train.c — the training runs of a comparison, measured along the way.
  *
- * The parent's parameters are in memory once; each run trains one clone. Points are measured in the
- * trainer's hook, so a run is an ordinary training run that was watched. A rewind arm has no training
- * of its own: at every point of the free run, a second clone takes the free run's parameters and the
- * parent's values for the arm's units, and is measured instead. What it shows is therefore exactly
- * "trained free, put back", on the same run as the arm `none`.
+ * The parent's parameters are in memory once; each run trains one clone. Points are measured in
+ * the trainer's hook, so a run is an ordinary training run that was watched. A rewind arm has no
+ * training of its own: at every point of the free run, a second clone takes the free run's
+ * parameters and the parent's values for the arm's units, and is measured instead. What it shows
+ * is therefore exactly "trained free, put back", on the same run as the arm `none`.
  *
- * After every run the entries that should not have moved are compared with the parent's, bit by bit:
- * an arm is only evidence if its freeze held.
+ * After every run the entries that should not have moved are compared with the parent's, bit by
+ * bit: an arm is only evidence if its freeze held.
  */
 #include "train/compare.h"
 
@@ -162,10 +162,12 @@ static int count_done(const struct compare *c) {
 static void report_run(const struct compare *c, const struct compare_run *r) {
     int all = c->nseeds * c->narms, done = count_done(c);
     double left = (now_seconds() - c->started) / MAX(1, done - c->resumed) * (all - done);
+    static const enum figure_id told[] = {FIG_REFUSAL, FIG_REFUSAL_LOSS, FIG_TASK_LOSS,
+                                          FIG_EXACT_MATCH};
     struct str b = {0};
-    for (int i = 0; i < FIG_COUNT; i++)
-        if (r->last.fig[i].n)
-            str_addf(&b, "  %s %.3f", r->last.fig[i].name, r->last.fig[i].value);
+    for (size_t i = 0; i < ARRAY_LEN(told); i++)
+        if (r->last.fig[told[i]].n)
+            str_addf(&b, "  %s %.3f", r->last.fig[told[i]].name, r->last.fig[told[i]].value);
     log_info("%d/%d %s, seed %lld, %.0f s (about %.0f s left):%s", done, all, r->arm->name,
              (long long)r->seed, r->seconds, left, b.s ? b.s : "");
     str_release(&b);

@@ -190,6 +190,7 @@ static void set_default(struct loader *l, const struct config_key *k) {
                                                                       : k->def);
     if (yaml_settings_read(k->name, yaml, strlen(yaml), &y, &e) != 0 || y.n != 1)
         BUG("config: default of %s: %s", k->name, e.msg);
+    free(yaml);
     struct loader quiet = *l;
     quiet.e = &e;
     struct config_key optional = *k;

@@ -8,9 +8,9 @@
  * misplaced key, a wrong type, a value out of range is an error "file:line:col: key: ...".
  *
  * Scalars are read as Keel needs them, not as YAML 1.1 guesses: 1e-5 is a number. Nested keys may
- * be written nested or dotted ("calibration.tokens"). Paths are relative to the config file, dataset
- * paths to data_dir when it is set; paths in overrides to the current directory. Aliases from other
- * trainers are accepted for keys of the same meaning (lr, base_model, ...).
+ * be written nested or dotted ("calibration.tokens"). Paths are relative to the config file,
+ * dataset paths to data_dir when it is set; paths in overrides to the current directory. Aliases
+ * from other trainers are accepted for keys of the same meaning (lr, base_model, ...).
  */
 #ifndef KEEL_CONFIG_H
 #define KEEL_CONFIG_H

@@ -3,8 +3,8 @@
  * config_doc.c — the key table as text for the terminal and as Markdown for configs/README.md.
  *
  * Nothing is written twice: types, ranges, names, defaults and help come from the rows, and what
- * the names mean from the tables that define them. A file of its own, because it looks at tables that
- * are above config.h.
+ * the names mean from the tables that define them. A file of its own, because it looks at tables
+ * that are above config.h.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -281,8 +281,10 @@ const struct data_format *data_format_of(const struct json_t *row, enum data_nee
     for (const struct data_format *f = data_format_table; f->name; f++) {
         if (!(f->needs & (1 << need)))
             continue;
-        if (f->match(row))
+        if (f->match(row)) {
+            str_release(&known);
             return f;
+        }
         str_addf(&known, "%s{%s}", known.len ? " or " : "", f->fields);
     }
     add_fields(&got, row);

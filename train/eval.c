@@ -6,12 +6,12 @@
  * positions that predict a learnt token reach the output matrix, so memory is (learnt tokens of a
  * pass) x (a chunk of V), never T x V.
  *
- * A loss is a ratio, (sum of row losses s_i) / (sum of row tokens n_i), so rows of different length
- * are not a plain sample of it. Its items are the linearised values v + (s_i - v n_i) / mean(n):
- * their mean is v exactly and their spread is the standard error of a ratio estimator (Cochran,
- * Sampling Techniques, 6.4), so one t interval and one paired test serve shares, margins and losses
- * alike. The alternative, a mean of row means, would weigh a one-token row like a long one and would
- * not equal the training loss.
+ * A loss is a ratio, (sum of row losses s_i) / (sum of row tokens n_i), so rows of different
+ * length are not a plain sample of it. Its items are the linearised values v + (s_i - v n_i) /
+ * mean(n): their mean is v exactly and their spread is the standard error of a ratio estimator
+ * (Cochran, Sampling Techniques, 6.4), so one t interval and one paired test serve shares, margins
+ * and losses alike. The alternative, a mean of row means, would weigh a one-token row like a long
+ * one and would not equal the training loss.
  *
  * Task answers are compared after greedy decoding whatever the sampling options say, with room for
  * the longest answer: a cut or a drawn answer would measure the options.

@@ -2,8 +2,8 @@
  *
  * parent.c — see parent.h: one rule for template, end token and stop tokens for every verb.
  *
- * A template that is not known is refused, not guessed: a model that is trained or measured with the
- * wrong turns gives figures that look plausible and mean nothing.
+ * A template that is not known is refused, not guessed: a model that is trained or measured with
+ * the wrong turns gives figures that look plausible and mean nothing.
  */
 #include "train/parent.h"
 

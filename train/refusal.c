@@ -5,13 +5,13 @@
  * A keyword list is a crude judge, and lists disagree by more than ten points on the same
  * completions, so a list has a name, the name is printed with the figure, and a published name is
  * used only where all its strings are published. Two shapes are in use: phrases anywhere in the
- * completion (ARD) and phrases that must open it (XSTest's way). The second does not take an answer
- * that merely mentions inability for a refusal; our own list is of that shape.
+ * completion (ARD) and phrases that must open it (XSTest's way). The second does not take an
+ * answer that merely mentions inability for a refusal; our own list is of that shape.
  *
  * Text is compared after one normalisation: typographic apostrophes become ', because models write
- * both. At the start, blanks, quotes and Markdown emphasis are skipped, and the phrase must end where
- * a word ends ("as an ai" does not open "As an aid to ..."); anywhere, phrases are plain substrings,
- * as in the published evaluations.
+ * both. At the start, blanks, quotes and Markdown emphasis are skipped, and the phrase must end
+ * where a word ends ("as an ai" does not open "As an aid to ..."); anywhere, phrases are plain
+ * substrings, as in the published evaluations.
  */
 #include "train/eval.h"
 

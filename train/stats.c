@@ -2,11 +2,11 @@
  *
  * stats.c — intervals and paired tests on top of GSL's distributions.
  *
- * GSL supplies quantiles, tails, moments and ranks; this file holds only the choice of method, which
- * is the same wherever Keel prints a number: Wilson's score interval for shares (it keeps its
- * coverage at 0 and 1, where the normal interval collapses; Wilson 1927, Brown, Cai and DasGupta
- * 2001), Student's t for means, exact tests where the samples are small. A test that cannot be made
- * (one pair, one seed) gives NaN, never a number that looks like a result.
+ * GSL supplies quantiles, tails, moments and ranks; this file holds only the choice of method,
+ * which is the same wherever Keel prints a number: Wilson's score interval for shares (it keeps
+ * its coverage at 0 and 1, where the normal interval collapses; Wilson 1927, Brown, Cai and
+ * DasGupta 2001), Student's t for means, exact tests where the samples are small. A test that
+ * cannot be made (one pair, one seed) gives NaN, never a number that looks like a result.
  */
 #include "train/stats.h"
 
@@ -83,8 +83,8 @@ double stats_mcnemar(const double *x, const double *y, int n) {
     return up + down ? MIN(1, 2 * gsl_cdf_binomial_P(MIN(up, down), 0.5, up + down)) : 1;
 }
 
-/* Share of the 2^n sign patterns whose |sum| reaches the observed one. A pattern and its mirror have
- * the same |sum|, so the last sign stays fixed and half of them are enough. */
+/* Share of the 2^n sign patterns whose |sum| reaches the observed one. A pattern and its mirror
+ * have the same |sum|, so the last sign stays fixed and half of them are enough. */
 double stats_signflip(const double *x, const double *y, int n) {
     if (n > SIGNFLIP_MAX)
         BUG("stats_signflip: %d pairs, at most %d can be enumerated", n, SIGNFLIP_MAX);

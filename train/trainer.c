@@ -35,8 +35,6 @@ static int plan(struct trainer *t, struct err *e) {
     t->steps_per_epoch = ceil_div(micro, c->gradient_accumulation_steps);
     t->total = c->max_steps >= 0 ? c->max_steps
                                  : (int64_t)ceil(c->num_train_epochs * (double)t->steps_per_epoch);
-    if (c->warmup_steps > 0 && c->warmup_ratio > 0)
-        return err_set(e, "warmup_steps and warmup_ratio exclude each other");
     double share = c->warmup_steps < 1 ? MAX(c->warmup_steps, c->warmup_ratio) : 0;
     t->warmup = (int64_t)ceil(share > 0 ? share * (double)t->total : c->warmup_steps);
     if (t->warmup && strcmp(t->sched->name, "constant") == 0)
