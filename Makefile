@@ -22,7 +22,7 @@ TOOLS := cc:gcc make:make pkg-config:pkg-config
 V   ?= release
 B   ?= build/$(V)
 CC  := cc
-STD := -std=gnu11
+STD := -std=gnu11 -fno-math-errno
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wwrite-strings \
         -Wundef -Wpointer-arith $(if $(CI),-Werror)
 OPT_release := -O3 -g

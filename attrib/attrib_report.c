@@ -107,6 +107,8 @@ static void add_removal(struct report *r, const struct attrib_result *a) {
         report_cell(r, d->units);
         effect_cells(r, &d->random);
     }
+    if (a->doubt[0])
+        report_text(r, "Doubt: %s.", a->doubt);
 }
 
 static void curve_row(struct report *r, const struct curve_point *p, const char *name,

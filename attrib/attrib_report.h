@@ -22,6 +22,7 @@ struct attrib_result {
     bool held_out;                          /* damage is measured on sets that scored nothing */
     struct ablation_effect dense;
     struct class_removal removal[UNIT_CLASS_COUNT];
+    char doubt[256];                        /* what speaks against the classes; "": nothing */
     struct curve_point *curve;
     int ncurve, draws;
     struct score_agreement *agreement;      /* [nagreement] */

@@ -7,7 +7,13 @@
 
 #include "ckpt/units_file.h"
 
-/* Ways to make layers and kinds comparable: applied within each (layer, kind). */
+/* Ways to make layers and kinds comparable: applied within each (layer, kind).
+ *
+ * "none" compares absolute errors in the residual stream. That is right only where the stream has
+ * about the same size in all layers: RMS norms divide by it, so that an error of the same size
+ * weighs more where the stream is small. A model whose embedding starts at std 0.02 has a stream
+ * that grows a hundredfold from the first layer to the last, and its lowest raw sums are the whole
+ * first attention layer, which is anything but redundant; logratio or rank fit there. */
 struct norm_kind {
     const char *name, *help;
     /* d[i] from i_s[i], i_u[i] over n units of one layer and kind */

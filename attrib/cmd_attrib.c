@@ -221,6 +221,22 @@ static void compare_score(struct attribution *r, const struct score_kind *k,
     free(i_s);
 }
 
+/* Redundant units can be removed; where that costs more than the bounds allow, the ranking of the
+ * sums does not fit the model. */
+static void doubt_ru(struct attribution *r) {
+    const struct config *cfg = r->cfg;
+    struct attrib_result *a = &r->result;
+    const struct ablation_effect *f = &a->removal[UNIT_RU].effect;
+    if (f->utility_loss.value <= cfg->attrib.max_utility_drop &&
+        f->refusal_loss.value <= cfg->attrib.max_safety_drop)
+        return;
+    snprintf(a->doubt, sizeof a->doubt,
+             "RU are not redundant: removing them raises the utility loss by %.3g and the refusal "
+             "loss by %.3g nats a token (hint: attrib.norm_sum=logratio, or a smaller attrib.ru)",
+             f->utility_loss.value, f->refusal_loss.value);
+    log_warn("%s", a->doubt);
+}
+
 static void measure_damage(struct attribution *r) {
     const struct config *cfg = r->cfg;
     struct attrib_result *a = &r->result;
@@ -230,6 +246,7 @@ static void measure_damage(struct attribution *r) {
     a->draws = cfg->attrib.random_draws;
     a->dense = ablation_dense(r->bench);
     curve_classes(r->bench, r->units, a->draws, seed, ablation_means(r), a->removal);
+    doubt_ru(r);
     a->ncurve = cfg->attrib.ncurve;
     a->curve = curve_measure(r->bench, r->units, cfg->attrib.curve, a->ncurve, a->draws, seed,
                              ablation_means(r));

@@ -155,15 +155,19 @@ static void diff_json(const struct diff *d, const struct units *u) {
 
 static void print_diff_tensors(const struct diff *d) {
     const char *title = "tensor";
+    int width = 8;
+    for (int i = 0; i < d->ntensors; i++)
+        if (d->tensors[i].state != DIFF_SAME)
+            width = MAX(width, (int)strlen(d->tensors[i].name));
     for (int i = 0; i < d->ntensors; i++) {
         const struct diff_tensor *t = &d->tensors[i];
         if (t->state == DIFF_SAME)
             continue;
         if (title)
-            printf("%-46s %-11s %12s %11s %11s %11s %10s\n", title, "state", "changed", "max abs",
-                   "mean abs", "rel L2", "cosine");
+            printf("%-*s %-11s %12s %11s %11s %11s %10s\n", width, title, "state", "changed",
+                   "max abs", "mean abs", "rel L2", "cosine");
         title = NULL;
-        printf("%-46s %-11s", t->name, diff_state_names[t->state]);
+        printf("%-*s %-11s", width, t->name, diff_state_names[t->state]);
         if (t->numbers)
             printf(" %12zu %11.4g %11.4g %11.4g %10.7f", t->all.changed, t->all.max_abs,
                    diff_mean_abs(&t->all), diff_rel_l2(&t->all), diff_cosine(&t->all));

@@ -102,15 +102,19 @@ static void tensor_hash(const struct weight *t, char hex[65]) {
     sha_bytes(st_data(t->st, t->en), t->en->bytes, hex);
 }
 
+static json_t *shape_json(const struct st_entry *en) {
+    json_t *shape = json_array();
+    for (int d = 0; d < en->ndim; d++)
+        json_array_append_new(shape, json_integer(en->shape[d]));
+    return shape;
+}
+
 static json_t *tensors_json(const struct weights *w, const struct show *o) {
     json_t *a = json_array();
     for (int i = 0; i < weights_count(w); i++) {
         const struct weight *t = weights_at(w, i);
-        json_t *shape = json_array();
-        for (int d = 0; d < t->en->ndim; d++)
-            json_array_append_new(shape, json_integer(t->en->shape[d]));
         json_t *row = json_pack("{s:s, s:s, s:o, s:I}", "name", t->en->name, "dtype",
-                                dtype_table[t->en->dtype].name, "shape", shape, "parameters",
+                                dtype_table[t->en->dtype].name, "shape", shape_json(t->en), "parameters",
                                 (json_int_t)t->en->count);
         char hex[65];
         if (o->hash) {
@@ -176,26 +180,37 @@ static void print_files(const struct weights *w) {
 
 static void print_groups(const char *title, const struct groups *g, const struct group *all) {
     char count[32], size[32];
-    printf("%-36s %8s %16s %7s %10s\n", title, "tensors", "parameters", "share", "size");
+    int width = 8;
     for (int i = 0; i < g->n; i++)
-        printf("%-36s %8zu %16s %6.2f%% %10s\n", g->v[i].name, g->v[i].tensors,
+        width = MAX(width, (int)strlen(g->v[i].name));
+    printf("%-*s %8s %16s %7s %10s\n", width, title, "tensors", "parameters", "share", "size");
+    for (int i = 0; i < g->n; i++)
+        printf("%-*s %8zu %16s %6.2f%% %10s\n", width, g->v[i].name, g->v[i].tensors,
                inspect_count(count, g->v[i].count),
                all->count ? 100.0 * (double)g->v[i].count / (double)all->count : 0.0,
                inspect_bytes(size, g->v[i].bytes));
     putchar('\n');
 }
 
+static int name_width(const struct weights *w) {
+    int width = 8;
+    for (int i = 0; i < weights_count(w); i++)
+        width = MAX(width, (int)strlen(weights_at(w, i)->en->name));
+    return width;
+}
+
 static void print_tensors(const struct weights *w, const struct show *o) {
-    printf("%-52s %-5s %-16s %14s", "tensor", "dtype", "shape", "parameters");
-    printf("%s%s\n", o->diffable ? "" : "    offset", o->hash ? "  sha256" : "");
+    const int width = name_width(w);
+    printf("%-*s %-5s %-16s %14s", width, "tensor", "dtype", "shape", "parameters");
+    printf("%s%s\n", o->diffable ? "" : "        offset", o->hash ? "  sha256" : "");
     for (int i = 0; i < weights_count(w); i++) {
         const struct weight *t = weights_at(w, i);
         char shape[256], count[32], hex[65];
         weight_shape_text(t->en, shape, sizeof shape);
-        printf("%-52s %-5s %-16s %14s", t->en->name, dtype_table[t->en->dtype].name, shape,
+        printf("%-*s %-5s %-16s %14s", width, t->en->name, dtype_table[t->en->dtype].name, shape,
                inspect_count(count, t->en->count));
         if (!o->diffable)
-            printf("  %8zu", t->en->begin);
+            printf("  %12zu", t->en->begin);
         if (o->hash) {
             tensor_hash(t, hex);
             printf("  %s", hex);
@@ -296,9 +311,9 @@ static struct stats stats_of(const struct weight *t) {
     return s;
 }
 
-static json_t *stats_json(const struct weight *t, const struct stats *s, const char *shape) {
-    return json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I}", "name",
-        t->en->name, "dtype", dtype_table[t->en->dtype].name, "shape", shape, "count",
+static json_t *stats_json(const struct weight *t, const struct stats *s) {
+    return json_pack("{s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I}", "name",
+        t->en->name, "dtype", dtype_table[t->en->dtype].name, "shape", shape_json(t->en), "count",
         (json_int_t)t->en->count, "min", inspect_real(s->min), "max", inspect_real(s->max), "mean",
         inspect_real(s->mean), "std", inspect_real(s->std), "l2", inspect_real(s->l2), "zeros",
         (json_int_t)s->zeros, "nan", (json_int_t)s->nan, "inf", (json_int_t)s->inf);
@@ -318,6 +333,7 @@ static int no_match(const struct weights *w, const char *path, const char *patte
 
 static int tensor_report(const struct weights *w, const char *path, const char *pattern,
                          bool json) {
+    const int width = name_width(w);
     json_t *rows = json_array();
     int hits = 0;
     for (int i = 0; i < weights_count(w); i++) {
@@ -330,12 +346,12 @@ static int tensor_report(const struct weights *w, const char *path, const char *
         const struct stats s = numbers ? stats_of(t) : (struct stats){.min = NAN, .max = NAN,
                                                          .mean = NAN, .std = NAN, .l2 = NAN};
         if (json)
-            json_array_append_new(rows, stats_json(t, &s, shape));
+            json_array_append_new(rows, stats_json(t, &s));
         else if (hits == 0)
-            printf("%-52s %-5s %-14s %11s %11s %11s %11s %11s %10s %6s %6s\n", "tensor", "dtype",
-                   "shape", "min", "max", "mean", "std", "L2", "zeros", "NaN", "Inf");
+            printf("%-*s %-5s %-14s %11s %11s %11s %11s %11s %10s %6s %6s\n", width, "tensor",
+                   "dtype", "shape", "min", "max", "mean", "std", "L2", "zeros", "NaN", "Inf");
         if (!json)
-            printf("%-52s %-5s %-14s %11.4g %11.4g %11.4g %11.4g %11.4g %10zu %6zu %6zu\n",
+            printf("%-*s %-5s %-14s %11.4g %11.4g %11.4g %11.4g %11.4g %10zu %6zu %6zu\n", width,
                    t->en->name, dtype_table[t->en->dtype].name, shape, s.min, s.max, s.mean, s.std,
                    s.l2, s.zeros, s.nan, s.inf);
         hits++;

@@ -106,12 +106,25 @@ static enum dtype main_dtype(const struct model *m, const enum dtype *stored) {
     return best == DTYPE_F64 ? DTYPE_F32 : (enum dtype)best;
 }
 
-static int load_weights(struct hf *h, struct err *e) {
+/* Before anything is allocated by a config's word: it may not ask for far more than is there. */
+static int check_size(const struct model_config *c, const struct weights *w, const char *dir,
+                      struct err *e) {
+    const double width = c->hidden_size, layers = c->num_hidden_layers;
+    const double need = width * c->vocab_size + layers * width * c->intermediate_size
+                      + layers * width * c->num_attention_heads * c->head_dim;
+    double have = 0;
+    for (int i = 0; i < weights_count(w); i++)
+        have += (double)weights_at(w, i)->en->count;
+    if (need <= 2 * have)                   // smaller differences are named tensor by tensor
+        return 0;
+    return err_set(e, "%s: config.json describes a model of more than %.0f parameters, the files"
+                   " hold %.0f", dir, need, have);
+}
+
+static int load_weights(struct hf *h, const struct weights *w, struct err *e) {
     struct model *m = h->model;
-    struct weights *w = weights_open(h->dir, e);
-    int rc = -1;
-    if (!w || check_tensors(m, w, h->dir, e) != 0)
-        goto out;
+    if (check_tensors(m, w, h->dir, e) != 0)
+        return -1;
     h->stored = xcalloc((size_t)m->nparams, sizeof *h->stored);
     for (int i = 0; i < m->nparams; i++) {
         const struct weight *t = weights_find(w, m->params[i].name);
@@ -121,10 +134,7 @@ static int load_weights(struct hf *h, struct err *e) {
             log_warn("%s: %s is F64 and is rounded to F32", h->dir, m->params[i].name);
     }
     m->cfg.dtype = main_dtype(m, h->stored);
-    rc = 0;
-out:
-    weights_close(w);
-    return rc;
+    return 0;
 }
 
 /* ---- open ---- */
@@ -139,10 +149,15 @@ static int read_optional(const char *dir, const char *name, char **text, struct 
 }
 
 static int open_model(struct hf *h, const struct model_config *cfg, struct err *e) {
+    struct weights *w = weights_open(h->dir, e);
+    int rc = -1;
+    if (!w || check_size(cfg, w, h->dir, e) != 0)
+        goto out;
     h->model = model_new(cfg, e);
-    if (!h->model)
-        return err_prefix(e, "%s/config.json", h->dir);
-    return load_weights(h, e);
+    rc = h->model ? load_weights(h, w, e) : err_prefix(e, "%s/config.json", h->dir);
+out:
+    weights_close(w);
+    return rc;
 }
 
 static int open_tokenizer(struct hf *h, const struct model_config *cfg, struct err *e) {
@@ -339,10 +354,11 @@ static char *copy_or_null(const char *s) {
 static int save_weights(const struct hf *h, const struct model *m, const char *dir, struct err *e) {
     struct st_writer *w = st_writer_new();
     char *path = path_join(dir, "model.safetensors");
+    const bool keep = h->stored && h->model && h->model->nparams == m->nparams;
     st_writer_meta(w, "format", "pt");
     for (int i = 0; i < m->nparams; i++) {
         const struct param *p = &m->params[i];
-        st_writer_add_real(w, p->name, h->stored ? h->stored[i] : m->cfg.dtype, p->t.ndim,
+        st_writer_add_real(w, p->name, keep ? h->stored[i] : m->cfg.dtype, p->t.ndim,
                            p->t.shape, tensor_data(&p->t));
     }
     const int rc = st_save(w, path, e);

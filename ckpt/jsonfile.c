@@ -4,7 +4,7 @@
  *
  * jansson knows line and column of syntax errors only. A value of the wrong kind is found again in
  * the text by its key, level by level, so that the message still points somewhere. Numbers are
- * printed with 15 digits where that reads back equal (1e-05 stays 1e-05), with 17 where it must.
+ * printed with 15 digits where that reads back equal (0.3 stays 0.3), with 17 where it must.
  */
 #include "ckpt/jsonfile.h"
 

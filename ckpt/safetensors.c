@@ -93,21 +93,19 @@ static json_t *value(struct scan *s) {
 }
 
 static int depth_of(const json_t *v) {
-    int deepest = 0;
+    int deepest = 0, d;
     size_t i;
     const char *key;
     json_t *child;
-    if (json_is_array(v)) {
-        json_array_foreach((json_t *)v, i, child)
-            deepest = MAX(deepest, depth_of(child));
-        return deepest + 1;
-    }
-    if (json_is_object(v)) {
-        json_object_foreach((json_t *)v, key, child)
-            deepest = MAX(deepest, depth_of(child));
-        return deepest + 1;
-    }
-    return 0;
+    if (!json_is_array(v) && !json_is_object(v))
+        return 0;
+    json_array_foreach((json_t *)v, i, child)
+        if ((d = depth_of(child)) > deepest)
+            deepest = d;
+    json_object_foreach((json_t *)v, key, child)
+        if ((d = depth_of(child)) > deepest)
+            deepest = d;
+    return deepest + 1;
 }
 
 /* ---- one entry ---- */

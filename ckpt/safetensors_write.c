@@ -101,14 +101,20 @@ void st_writer_add_real(struct st_writer *w, const char *name, enum dtype dtype,
 static void add_json_string(struct str *b, const char *s) {
     static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
     str_addc(b, '"');
-    for (; *s; s++) {
+    while (*s) {
+        const char *end = s;
+        while ((unsigned char)*end >= 0x20 && *end != '"' && *end != '\\')
+            end++;
+        str_addn(b, s, (size_t)(end - s));
+        s = end;
+        if (!*s)
+            break;
         const char *hit = strchr(plain, *s);
         if (hit)
             str_addf(b, "\\%c", letter[hit - plain]);
-        else if ((unsigned char)*s < 0x20)
-            str_addf(b, "\\u%04x", (unsigned)*s);
         else
-            str_addc(b, *s);
+            str_addf(b, "\\u%04x", (unsigned)*s);
+        s++;
     }
     str_addc(b, '"');
 }
@@ -137,8 +143,10 @@ static struct str header(struct st_writer *w) {
     struct str b = {0};
     str_addn(&b, "\0\0\0\0\0\0\0\0", 8);
     str_addc(&b, '{');
-    qsort(w->items, (size_t)w->n, sizeof *w->items, cmp_item);
-    qsort(w->meta, (size_t)w->nmeta, sizeof *w->meta, cmp_pair);
+    if (w->n)
+        qsort(w->items, (size_t)w->n, sizeof *w->items, cmp_item);
+    if (w->nmeta)
+        qsort(w->meta, (size_t)w->nmeta, sizeof *w->meta, cmp_pair);
     for (int i = 0; i < w->nmeta; i++) {
         str_add(&b, i ? "," : "\"__metadata__\":{");
         add_json_string(&b, w->meta[i].key);

@@ -4,14 +4,14 @@
  *
  * A row says the same thing twice: as pieces, which give ids and loss spans, and as the Jinja text
  * that other programs run. tests/ref/chat.jsonl holds what Jinja2 makes of the second; the tests
- * compare. Formats: the models' own templates, see the spec of formats.
+ * compare. Formats are those of the models' published templates.
  *
  * Ids. Special tokens are cut out of a template's own text only: what stands in a message cannot
- * forge a turn. The text between two special tokens is encoded in one go, whichever pieces it comes
- * from, because merges reach across seams ("user\n" + "\nHello"), with one exception: an answer starts
- * a text of its own. So the ids of a prompt with its generation prompt are always a prefix of the ids
- * of the whole conversation, and what is learnt is what will be generated. Encoding piece by piece is
- * refused for the first reason, encoding the whole text for the second.
+ * forge a turn. The text between two special tokens is encoded in one go, whichever pieces it
+ * comes from, because merges reach across seams ("user\n" + "  Hello"), with one exception: an
+ * answer starts a text of its own. So the ids of a prompt with its generation prompt are always a
+ * prefix of the ids of the whole conversation, and what is learnt is what will be generated.
+ * Encoding piece by piece is refused for the first reason, encoding the whole text for the second.
  *
  * Loss is carried by an answer and its end token; what the template writes behind that token (a
  * newline) is never generated and carries none.
@@ -279,8 +279,8 @@ static void end_answer(struct render *r, int32_t eos_id) {
 static int check_tokens(const struct chat_template *c, const struct tokenizer *t, struct err *e) {
     for (const char *const *s = c->specials; *s; s++)
         if (tokenizer_id(t, *s) < 0)
-            return err_set(e, "chat template %s: the tokenizer has no token \"%s\" (hint: the model's "
-                           "own template is another, or chat_template: none)", c->name, *s);
+            return err_set(e, "chat template %s: the tokenizer has no token \"%s\" (hint: the "
+                           "model's own template is another, or chat_template: none)", c->name, *s);
     return 0;
 }
 
@@ -294,19 +294,19 @@ static int message_role(const struct chat_template *c, const struct message *msg
     while (role < ROLE_COUNT && strcmp(msgs[i].role, role_names[role]) != 0)
         role++;
     if (role == ROLE_COUNT)
-        return err_set(e, "message %d: role: expected system, user or assistant, got \"%.40s\"", i + 1,
-                       msgs[i].role);
+        return err_set(e, "message %d: role: expected system, user or assistant, got \"%.40s\"",
+                       i + 1, msgs[i].role);
     if (role == ROLE_SYSTEM && (!c->system_pre || (c->strict && i > 0)))
         return err_set(e, "message %d: chat template %s takes %s system message%s", i + 1, c->name,
                        c->system_pre ? "a" : "no", c->system_pre ? " only as the first one" : "");
     bool led = i > 0 && strcmp(msgs[0].role, role_names[ROLE_SYSTEM]) == 0;
     int turn = (i - led) % 2 ? ROLE_ASSISTANT : ROLE_USER;
     if (c->strict && role != ROLE_SYSTEM && role != turn)
-        return err_set(e, "message %d: chat template %s: expected %s (turns alternate), got %s", i + 1,
-                       c->name, role_names[turn], role_names[role]);
+        return err_set(e, "message %d: chat template %s: expected %s (turns alternate), got %s",
+                       i + 1, c->name, role_names[turn], role_names[role]);
     if (role == ROLE_ASSISTANT && !*c->assistant_post && eos_id < 0)
-        return err_set(e, "chat template %s ends answers with the EOS token, and the model names none "
-                       "(hint: eos_token_id in config.json)", c->name);
+        return err_set(e, "chat template %s ends answers with the EOS token, and the model names "
+                       "none (hint: eos_token_id in config.json)", c->name);
     return role;
 }
 

@@ -24,7 +24,7 @@ struct chat_template {
     const char *eos;                        /* the token that ends a turn (one of specials); NULL:
                                                the tokenizer's own EOS */
     bool trim;                              /* contents lose blanks at both ends */
-    bool strict;                            /* a system message only first, then user, assistant, ... */
+    bool strict;                            /* system only first, then user, assistant, ... */
 };
 extern const struct chat_template chat_table[];     /* ends with name == NULL */
 const struct chat_template *chat_find(const char *name);            /* NULL: none */

@@ -3,11 +3,11 @@
  * cmd_generate.c — keel generate MODEL: one prompt, a pipe of prompts, or a chat.
  *
  * With -p the answer is streamed. Without it, lines of a pipe are answered together in batches, in
- * order; on a terminal a conversation is held, whose history goes into every prompt. Text appears by
- * whole characters: a token may end within one.
+ * order; on a terminal a conversation is held, whose history goes into every prompt. Text appears
+ * by whole characters: a token may end within one.
  *
- * Prompts become turns of the folder's chat template; --raw gives the text to the model as it is, and
- * only there are special tokens recognised in it.
+ * Prompts become turns of the folder's chat template; --raw gives the text to the model as it is,
+ * and only there are special tokens recognised in it.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -20,13 +20,13 @@
 static const struct usage usage = {
     .verb = "generate",
     .args = "MODEL",
-    .summary = "text from a checkpoint; without -p a chat on a terminal, or one prompt a line of stdin",
+    .summary = "text from a checkpoint; without -p a chat on a terminal, else stdin line by line",
     .details = "  keel generate out/dpo -p 'How do I bake bread?'\n"
                "  keel generate out/dpo                          # chat: /reset, /quit\n"
                "  keel generate out/dpo --json <prompts.txt >answers.jsonl\n"
                "\n"
-               "--json prints one object a prompt: prompt, completion, tokens, finished (an end token\n"
-               "was reached).",
+               "--json prints one object a prompt: prompt, completion, tokens, finished (an end\n"
+               "token was reached).",
     .min_args = 1,
     .max_args = 1,
 };
@@ -83,8 +83,8 @@ static int prompt_ids(const struct job *j, const struct message *msgs, int n, st
     }
     for (int i = 0; i < out->n; i++)
         if (out->v[i] >= j->p.hf->model->cfg.vocab_size)
-            return err_set(e, "%s: the tokenizer gives id %d, the model has %d (hint: tokenizer.json is "
-                           "another model's)", j->p.hf->dir, out->v[i],
+            return err_set(e, "%s: the tokenizer gives id %d, the model has %d (hint: "
+                           "tokenizer.json is another model's)", j->p.hf->dir, out->v[i],
                            j->p.hf->model->cfg.vocab_size);
     return out->n ? 0 : err_set(e, "the prompt is empty: expected at least one token");
 }
@@ -100,7 +100,8 @@ static int one_turn(const struct job *j, const char *text, struct ids *out, stru
 }
 
 /* ---- answers ---- */
-static void print_json(const struct job *j, const char *prompt, const struct ids *out, bool finished) {
+static void print_json(const struct job *j, const char *prompt, const struct ids *out,
+                       bool finished) {
     size_t len;
     char *text = tokenizer_decode(j->p.hf->tokenizer, out->v, out->n, true, &len);
     char *clean = utf8_clean(text, len), *asked = utf8_clean(prompt, strlen(prompt));
@@ -114,7 +115,7 @@ static void print_json(const struct job *j, const char *prompt, const struct ids
     free(text);
 }
 
-/* Streams the answer to one prompt; *answer (may be NULL) takes its text. */
+/* Streams the answer to one prompt; *text (may be NULL) takes it, for the caller to free. */
 static void answer(const struct job *j, const struct ids *prompt, char **text) {
     struct stream s = {.tok = j->p.hf->tokenizer};
     struct ids out = {0};
@@ -256,9 +257,8 @@ static int run(const char *dir, const char *prompt, struct job *j, struct err *e
         j->o.stop = j->p.stop;
         j->o.nstop = j->p.nstop;
         j->g = graph_new();
-        int done = prompt                 ? run_prompt(j, prompt, e)
-                   : is_terminal(stdin) && !j->json ? run_chat(j, e)
-                                          : run_pipe(j, e);
+        bool chatting = is_terminal(stdin) && !j->json;
+        int done = prompt ? run_prompt(j, prompt, e) : chatting ? run_chat(j, e) : run_pipe(j, e);
         rc = done == 0 ? EXIT_OK : EXIT_USAGE;
     }
     graph_free(j->g);
@@ -273,15 +273,16 @@ int cmd_generate(int argc, char **argv) {
     const struct opt opts[] = {
         {"prompt", 'p', OPT_STRING, &prompt, "TEXT", "answer this and end", 0, 0},
         {"max-new-tokens", 'n', OPT_INT, &max_new, "N", "at most so many tokens (256)", 1, 1e6},
-        {"temperature", 't', OPT_FLOAT, &j.o.temperature, "T", "0: the likeliest token always (0)", 0,
-         100},
-        {"top-k", 0, OPT_INT, &top_k, "K", "draw from the K likeliest tokens; 0: from all (0)", 0, 1e7},
+        {"temperature", 't', OPT_FLOAT, &j.o.temperature, "T",
+         "0: the likeliest token always (0)", 0, 100},
+        {"top-k", 0, OPT_INT, &top_k, "K", "draw from the K likeliest tokens; 0: from all (0)", 0,
+         1e7},
         {"top-p", 0, OPT_FLOAT, &j.o.top_p, "P",
          "draw from the fewest tokens that have probability P together (1)", 0, 1},
         {"seed", 0, OPT_INT, &seed, "N", "of the draws (42)", 0, 9007199254740991.0},
         {"system", 0, OPT_STRING, &j.system, "TEXT", "system message", 0, 0},
-        {"raw", 0, OPT_FLAG, &j.raw, NULL, "no chat template: the text as it is, special tokens read",
-         0, 0},
+        {"raw", 0, OPT_FLAG, &j.raw, NULL,
+         "no chat template: the text as it is, special tokens read", 0, 0},
         {"json", 0, OPT_FLAG, &j.json, NULL, "one JSON object a prompt", 0, 0},
     };
     const char **args = xcalloc((size_t)argc + 1, sizeof *args);

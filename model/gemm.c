@@ -19,7 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GUARD "KEEL_KERNELS_MENDED"
+#define GUARD "KEEL_RESTARTED"
+#define SPIN_COUNT "1000"                   /* a few microseconds */
 #define SMALL_WORK 40000                    /* m n k below which threads cost more than they give */
 
 void gemm_serial(bool ta, bool tb, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
@@ -118,27 +119,39 @@ static int cpu_level(void) {
     return 0;
 }
 
-void gemm_mend_kernels(char **argv) {
+/* The kernels this processor should run instead of the chosen ones; NULL: nothing to mend. */
+static const char *better_kernels(void) {
     const char *chosen = openblas_get_corename();
     int can = cpu_level();
     if (can <= core_level(chosen))
-        return;
-    if (getenv(GUARD)) {
-        log_verbose("kernels: OpenBLAS still runs %s kernels, the processor could run %s",
-                    chosen, level_core[can]);
-        return;
-    }
+        return NULL;
     if (getenv("OPENBLAS_CORETYPE")) {
-        log_verbose("kernels: OPENBLAS_CORETYPE=%s is respected (%s)",
-                    getenv("OPENBLAS_CORETYPE"), chosen);
+        log_verbose("kernels: OpenBLAS runs %s kernels as OPENBLAS_CORETYPE asks; this processor "
+                    "could run %s", chosen, level_core[can]);
+        return NULL;
+    }
+    return level_core[can];
+}
+
+void gemm_prepare(char **argv) {
+    if (getenv(GUARD)) {                    // once only, whatever the libraries made of it
+        log_verbose("kernels: %s, GOMP_SPINCOUNT=%s", gemm_backend(), getenv("GOMP_SPINCOUNT"));
         return;
     }
-    log_verbose("kernels: OpenBLAS chose %s, this processor can run %s: restarting with "
-                "OPENBLAS_CORETYPE=%s", chosen, level_core[can], level_core[can]);
-    setenv("OPENBLAS_CORETYPE", level_core[can], 1);
-    setenv(GUARD, chosen, 1);
+    const char *kernels = better_kernels();
+    bool waiting = !getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT");
+    if (!kernels && !waiting)
+        return;
+    if (kernels) {
+        log_verbose("kernels: OpenBLAS chose %s, this processor can run %s: restarting with "
+                    "OPENBLAS_CORETYPE=%s", openblas_get_corename(), kernels, kernels);
+        setenv("OPENBLAS_CORETYPE", kernels, 1);
+    }
+    if (waiting)
+        setenv("GOMP_SPINCOUNT", SPIN_COUNT, 1);
+    setenv(GUARD, "1", 1);
     execv("/proc/self/exe", argv);
-    log_warn("kernels: cannot restart with faster kernels; going on with %s", chosen);
+    log_warn("kernels: cannot restart with better settings; going on with %s", gemm_backend());
 }
 
 const char *gemm_backend(void) {

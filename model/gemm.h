@@ -22,11 +22,15 @@ void gemm_threads(int n);
 int gemm_max_threads(void);
 int gemm_thread_index(void);            /* of the calling thread in a parallel region, from 0 */
 
-/* OpenBLAS falls back to kernels several times slower on processors it does not know. If the
- * chosen kernels are below what this processor can run and the user has not set
- * OPENBLAS_CORETYPE: sets it and re-executes the program once (argv is main's); says so at
- * LOG_VERBOSE. Returns where there is nothing to mend. */
-void gemm_mend_kernels(char **argv);
+/* Settings that the libraries read only when they are loaded; where one is missing, sets it and
+ * re-executes the program once (argv is main's). A user's own settings are respected.
+ *   OPENBLAS_CORETYPE  OpenBLAS falls back to kernels several times slower on processors that it does
+ *                      not know: set when the chosen ones are below what the processor can run
+ *   GOMP_SPINCOUNT     idle OpenMP threads spin for a millisecond by default; when another program
+ *                      wants the cores that costs a factor of 10 to 20 (measured), a short spin
+ *                      nothing
+ * Says so at LOG_VERBOSE. Returns where there is nothing to mend. */
+void gemm_prepare(char **argv);
 /* "openblas 0.3.21 SkylakeX openmp", for logs and bench lines; static storage. */
 const char *gemm_backend(void);
 #endif

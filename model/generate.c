@@ -6,12 +6,12 @@
  * quarter of the cache is free the next prompts are taken in together. Decoding fixed groups of
  * prompts to their last is refused: the longest one of a group would run alone.
  *
- * The result for a prompt does not depend on its company. Draws come from a generator of (seed, prompt
- * number), one a step. Rounding must not depend on it either: matrix products round a row by the
- * number of rows (small shapes and remainders have kernels of their own), so every pass is padded to
- * a multiple of ROWS tokens by a sequence that nobody reads, and the logits likewise. With AVX-512
- * kernels equal prompts then give equal bytes in any company; other kernels may differ in the last
- * bit of a logit.
+ * The result for a prompt does not depend on its company. Draws come from a generator of (seed,
+ * prompt number), one a step. Rounding must not depend on it either: matrix products round a row
+ * by the number of rows (small shapes and remainders have kernels of their own), so every pass is
+ * padded to a multiple of ROWS tokens by a sequence that nobody reads, and the logits likewise.
+ * With AVX-512 kernels equal prompts then give equal bytes in any company; other kernels may
+ * differ in the last bit of a logit.
  *
  * Order of sampling: temperature, top-k, top-p (Holtzman et al., arXiv 1904.09751), each on the
  * renormalised rest, as Hugging Face chains them. Among equal logits the lower id goes first.
@@ -53,8 +53,8 @@ static void pass_release(struct pass *p) {
     ids_release(&p->last);
 }
 
-/* Logits [n,V] of the token behind each sequence added; valid until the next graph_begin. spare: the
- * cache slot of the padding. */
+/* Logits [n,V] of the token behind each sequence added; valid until the next graph_begin. spare:
+ * the cache slot of the padding. */
 static struct node *pass_run(struct pass *p, struct graph *g, struct model *m,
                              struct kv_cache *cache, int32_t spare) {
     static const int32_t padding[ROWS];
@@ -185,9 +185,9 @@ static void start(struct run *r) {
         cut += kept(r, i) < r->prompts[i].n;
     }
     if (cut)
-        log_warn("generate: %d of %d prompts are longer than the model's %d positions less %d to come; "
-                 "their beginnings are cut off", cut, r->n, r->m->cfg.max_position_embeddings,
-                 r->o->max_new_tokens);
+        log_warn("generate: %d of %d prompts are longer than the model's %d positions less %d to "
+                 "come; their beginnings are cut off", cut, r->n,
+                 r->m->cfg.max_position_embeddings, r->o->max_new_tokens);
     r->width = choose_width(r, capacity);
     r->cache = kv_cache_new(r->m, r->width + 1, capacity);
     r->live = xcalloc((size_t)r->width, sizeof *r->live);
@@ -207,8 +207,10 @@ static int admit(struct run *r) {
         r->next++;
         r->taken[slot] = true;
         r->cache->len[slot] = 0;
-        struct rng *rng = r->o->temperature > 0 ? rng_keyed(r->o->seed, "generate", (uint64_t)i) : NULL;
-        r->live[r->nlive++] = (struct live){i, slot, room(r, i), 0, rng};
+        struct live *s = &r->live[r->nlive++];
+        *s = (struct live){.prompt = i, .slot = slot, .left = room(r, i)};
+        if (r->o->temperature > 0)
+            s->rng = rng_keyed(r->o->seed, "generate", (uint64_t)i);
         pass_add(&r->pass, r->prompts[i].v + r->prompts[i].n - len, len, 0, slot);
     }
     return old;
@@ -240,7 +242,8 @@ static void step(struct run *r, int first) {
     for (int i = first; i < r->nlive; i++) {
         struct live *s = &r->live[i];
         double u = s->rng ? rng_uniform(s->rng) : 0;
-        if (extend(r, s, sample_token(logits + (size_t)(i - first) * (size_t)vocab, vocab, r->o, u))) {
+        const real *row = logits + (size_t)(i - first) * (size_t)vocab;
+        if (extend(r, s, sample_token(row, vocab, r->o, u))) {
             r->live[n++] = *s;
             continue;
         }
@@ -292,7 +295,8 @@ void next_token_logprobs(struct graph *g, struct model *m, const struct ids *pro
             pass_add(&p, prompts[i].v + prompts[i].n - len, len, 0, 0);
         }
         struct node *y = g_log_softmax(g, pass_run(&p, g, m, NULL, 0));
-        memcpy(out + (size_t)first * vocab, tensor_data(&y->t), (size_t)(i - first) * vocab * sizeof *out);
+        memcpy(out + (size_t)first * vocab, tensor_data(&y->t),
+               (size_t)(i - first) * vocab * sizeof *out);
     }
     graph_begin(g, false);
     pass_release(&p);

@@ -18,16 +18,16 @@ struct generate_opts {
     int nstop;
     int batch;                              /* sequences at once; 0: chosen by size */
 };
-/* For each prompt i (at least one id) the new ids are appended to out[i]; the stop token is left out.
- * The result for one prompt does not depend on the others. Taps of g apply to every pass, whose last
- * tokens may be padding. Prompts are cut to the last max_position_embeddings - max_new_tokens ids with
- * a warning. finished[i] (may be NULL): 1 when a stop token ended it. on_token (may be NULL) streams
- * prompt 0. */
+/* For each prompt i (at least one id) the new ids are appended to out[i]; the stop token is left
+ * out. The result for one prompt does not depend on the others. Taps of g apply to every pass,
+ * whose last tokens may be padding. Prompts are cut to the last max_position_embeddings -
+ * max_new_tokens ids with a warning. finished[i] (may be NULL): 1 when a stop token ended it.
+ * on_token (may be NULL) streams prompt 0. */
 void generate(struct graph *g, struct model *m, const struct ids *prompts, int n,
               const struct generate_opts *opts, struct ids *out, uint8_t *finished,
               void (*on_token)(void *ctx, int32_t id), void *ctx);
-/* One draw from logits[vocab] by u in [0, 1): temperature, then top_k, then top_p; temperature 0 takes
- * the largest. Among equals the lower id goes first. */
+/* One draw from logits[vocab] by u in [0, 1): temperature, then top_k, then top_p; temperature 0
+ * takes the largest. Among equals the lower id goes first. */
 int32_t sample_token(const real *logits, int vocab, const struct generate_opts *o, double u);
 /* log softmax of the next token at the last position of each prompt: out[n][V], batched. */
 void next_token_logprobs(struct graph *g, struct model *m, const struct ids *prompts, int n,

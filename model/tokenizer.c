@@ -2,12 +2,14 @@
  *
  * tokenizer.c — encode and decode: the stages in their order, and the added tokens.
  *
- * Added tokens are cut out before anything else reads the text, first those matched in the raw text,
- * then, behind the normalizer, those matched in normalized text. Both groups are tries searched
- * leftmost-longest, as the reference does; the order in the file is irrelevant. With parse_special
- * false a special token's text is plain text, but still hides other added tokens that it covers.
+ * Added tokens are cut out before anything else reads the text, first those matched in the raw
+ * text, then, behind the normalizer, those matched in normalized text. Both groups are tries
+ * searched leftmost-longest, as the reference does; the order in the file is irrelevant. With
+ * parse_special false a special token's text is plain text, but still hides other added tokens
+ * that it covers.
  *
- * All working memory of a call lives in struct encoder, so one tokenizer serves any number of threads.
+ * All working memory of a call lives in struct encoder, so one tokenizer serves any number of
+ * threads.
  */
 #include "model/tokenizer_impl.h"
 
@@ -94,7 +96,8 @@ struct found {
     size_t a, b;                            /* what it takes of the text, blanks included */
 };
 
-/* The first added token of the group at or behind *scan that counts. `taken`: end of the last one. */
+/* The first added token of the group at or behind *scan that counts. `taken`: end of the last one.
+ * */
 static bool find_added(const struct tokenizer *t, int group, const char *s, size_t n, size_t taken,
                        bool parse_special, size_t *scan, struct found *f) {
     while (*scan < n) {
@@ -126,7 +129,8 @@ static bool find_added(const struct tokenizer *t, int group, const char *s, size
 }
 
 /* group 0: raw text; 1: normalized text, whose gaps go to the pre-tokenizer. */
-static void encode_group(struct encoder *x, int group, const char *s, size_t n, bool parse_special);
+static void encode_group(struct encoder *x, int group, const char *s, size_t n,
+                         bool parse_special);
 
 static void encode_gap(struct encoder *x, int group, const char *s, size_t n, bool parse_special) {
     if (!n)
@@ -143,7 +147,8 @@ static void encode_gap(struct encoder *x, int group, const char *s, size_t n, bo
     }
 }
 
-static void encode_group(struct encoder *x, int group, const char *s, size_t n, bool parse_special) {
+static void encode_group(struct encoder *x, int group, const char *s, size_t n,
+                         bool parse_special) {
     size_t taken = 0, scan = 0;
     struct found f;
     while (x->t->trie[group].n && find_added(x->t, group, s, n, taken, parse_special, &scan, &f)) {

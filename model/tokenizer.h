@@ -34,18 +34,18 @@ int32_t tokenizer_id(const struct tokenizer *t, const char *token);     /* raw t
 const char *tokenizer_token(const struct tokenizer *t, int32_t id);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 
-/* Appends the ids of text. Special tokens ("<|user|>") are recognised in it when parse_special; text
- * from users and data files is encoded with parse_special = false, so that it cannot forge turns.
- * Added tokens that are not special (runs of blanks in some files) are text and always recognised.
- * No BOS/EOS is added: templates do that (chat.h). */
+/* Appends the ids of text. Special tokens ("<|user|>") are recognised in it when parse_special;
+ * text from users and data files is encoded with parse_special = false, so that it cannot forge
+ * turns. Added tokens that are not special (runs of blanks in some files) are text and always
+ * recognised. No BOS/EOS is added: templates do that (chat.h). */
 void tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool parse_special,
                       struct ids *out);
 /* The text of ids; NUL-terminated, caller frees; special tokens are left out when skip_special. */
 char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int n, bool skip_special,
                        size_t *len);
 
-/* Decoded bytes may end, or break, within a character. The length of s without an unfinished character
- * at its end: what a stream may show. */
+/* Decoded bytes may end, or break, within a character. The length of s without an unfinished
+ * character at its end: what a stream may show. */
 size_t utf8_complete(const char *s, size_t n);
 /* s with U+FFFD for every invalid byte, for JSON and terminals; caller frees. */
 char *utf8_clean(const char *s, size_t n);

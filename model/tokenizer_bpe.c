@@ -2,10 +2,10 @@
  *
  * tokenizer_bpe.c — byte-pair encoding of one piece (Sennrich et al., arXiv 1508.07909).
  *
- * A piece starts as one symbol a byte, linked into a list. The adjacent pair with the lowest rank is
- * merged, leftmost first among equals, until no pair has a rank. Candidates wait in a binary heap
- * ordered by (rank, position): O(n log n) for a piece of n bytes, where the usual rescan for the
- * lowest rank after every merge is quadratic and a word of 400 000 letters takes minutes.
+ * A piece starts as one symbol a byte, linked into a list. The adjacent pair with the lowest rank
+ * is merged, leftmost first among equals, until no pair has a rank. Candidates wait in a binary
+ * heap ordered by (rank, position): O(n log n) for a piece of n bytes, where the usual rescan for
+ * the lowest rank after every merge is quadratic and a word of 400 000 letters takes minutes.
  *
  * Invariant: every adjacent pair of live symbols that has a rank is in the heap. Entries are not
  * removed when their symbols go; an entry is stale when the pair that stands at its position has

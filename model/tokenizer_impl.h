@@ -2,12 +2,12 @@
  *
  * tokenizer_impl.h — what the tokenizer's own files share; nothing else includes it.
  *
- *   text -> stretches of valid UTF-8 -> added tokens (raw) -> normalizer -> added tokens (normalized)
- *        -> pre-tokenizer steps -> model -> ids              ids -> decoder -> bytes
+ *   text -> stretches of valid UTF-8 -> added tokens (raw) -> normalizer
+ *        -> added tokens (normalized) -> pre-tokenizer steps -> model -> ids -> decoder -> text
  *
  * Every stage of tokenizer.json is a table with one row for each "type" it knows; the file's lists
- * become arrays of steps. A type without a row, and a key that its row does not read, are refused by
- * name: a skipped step would change ids silently.
+ * become arrays of steps. A type without a row, and a key that its row does not read, are refused
+ * by name: a skipped step would change ids silently.
  */
 #ifndef KEEL_TOKENIZER_IMPL_H
 #define KEEL_TOKENIZER_IMPL_H
@@ -18,7 +18,7 @@
 
 #include "model/tokenizer.h"
 
-#define TOKEN_ID_LIMIT (1 << 24)            /* ids at and above are refused: a table is indexed by id */
+#define TOKEN_ID_LIMIT (1 << 24)            /* ids from here on are refused: they index tables */
 
 /* ---- vocabulary: token string <-> id (tokenizer_bpe.c) ---- */
 struct vocab {
@@ -45,7 +45,7 @@ struct merges {
 static inline uint64_t pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
-const struct merge *merges_find(const struct merges *m, int32_t left, int32_t right);   /* or NULL */
+const struct merge *merges_find(const struct merges *m, int32_t left, int32_t right);  /* or NULL */
 void merges_set(struct merges *m, int32_t left, int32_t right, int32_t rank, int32_t id);
 
 /* ---- regular expressions (tokenizer_pre.c) ---- */
@@ -116,7 +116,7 @@ struct tokenizer {
 struct token_model {
     const char *type;
     int (*parse)(struct tokenizer *t, const json_t *j, const char *where, struct err *e);
-    void (*encode)(struct encoder *x, const char *s, size_t n);     /* one piece, appends to x->out */
+    void (*encode)(struct encoder *x, const char *s, size_t n);     /* one piece, adds to x->out */
 };
 extern const struct token_model token_model_table[];                /* ends with type == NULL */
 

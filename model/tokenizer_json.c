@@ -10,8 +10,8 @@
  * same text, else counts on from the vocabulary in file order. A file whose ids disagree would mean
  * different ids in the two programs and is refused.
  *
- * Messages name the place as a path of keys, "tokenizer.json: pre_tokenizer.pretokenizers[0].pattern",
- * syntax errors as file:line:col.
+ * Messages name the place as a path of keys ("pre_tokenizer.pretokenizers[0].pattern"), syntax
+ * errors as file:line:col.
  */
 #include "model/tokenizer_impl.h"
 
@@ -122,7 +122,8 @@ static void decode_byte_level(const struct tokenizer *t, const char *token, stru
 
 static int parse_decoder_byte_level(struct tokenizer *t, const json_t *j, const char *where,
                                     struct err *e) {
-    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex", NULL};
+    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
+                                       NULL};
     t->decode = decode_byte_level;
     return json_only_keys(j, where, keys, e);
 }
@@ -135,7 +136,8 @@ const struct stage_kind decoder_table[] = {
 /* ---- post-processors: checked and kept; BOS and EOS are the chat template's business ---- */
 static int parse_post_byte_level(struct tokenizer *t, const json_t *j, const char *where,
                                  struct err *e) {
-    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex", NULL};
+    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
+                                       NULL};
     (void)t;
     return json_only_keys(j, where, keys, e);
 }
@@ -256,7 +258,8 @@ static int parse_stages(struct tokenizer *t, const json_t *root, struct err *e) 
         return -1;
     if (version && strcmp(version, "1.0") != 0)
         return err_set(e, "version: expected \"1.0\", got \"%.20s\"", version);
-    if (stage_parse(normalizer_table, t, json_object_get(root, "normalizer"), "normalizer", e) < 0 ||
+    if (stage_parse(normalizer_table, t, json_object_get(root, "normalizer"), "normalizer",
+                    e) < 0 ||
         stage_parse(pre_tokenizer_table, t, json_object_get(root, "pre_tokenizer"), "pre_tokenizer",
                     e) < 0 ||
         stage_parse(post_processor_table, t, json_object_get(root, "post_processor"),

@@ -7,9 +7,9 @@
  * and of the gaps between them. Steps run depth first, each piece of step k at once through step
  * k + 1, so no list of all pieces of a text is held.
  *
- * The patterns are written for Oniguruma in Ruby syntax. PCRE2 with UTF and UCP cuts the same on the
- * patterns in use, but for U+180E (a blank only to PCRE2) and letters newer than Unicode 14. Where
- * the two languages give one text two meanings, the pattern is refused: classes that nest or
+ * The patterns are written for Oniguruma in Ruby syntax. PCRE2 with UTF and UCP cuts the same on
+ * the patterns in use, but for U+180E (a blank only to PCRE2) and letters newer than Unicode 14.
+ * Where the two languages give one text two meanings, the pattern is refused: classes that nest or
  * intersect, and (?m). ^ and $ match at every line there, so MULTILINE is on. Matching runs on the
  * whole piece from an offset, never on a cut-off tail: \s+(?!\S) looks around.
  */
@@ -58,8 +58,8 @@ pcre2_code *regex_new(const char *pattern, bool literal, const char *where, stru
     }
     int code;
     size_t at;
-    uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL
-                                            : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C);
+    uint32_t options = literal ? PCRE2_UTF | PCRE2_LITERAL
+                               : PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
     pcre2_compile_context *ctx = pcre2_compile_context_create(NULL);
     pcre2_set_newline(ctx, PCRE2_NEWLINE_LF);
     pcre2_code *re =
@@ -190,7 +190,8 @@ static const struct split_behavior behavior_table[] = {
 };
 
 /* ---- the steps ---- */
-static void run_split(struct encoder *x, const struct pre_step *st, int k, const char *s, size_t n) {
+static void run_split(struct encoder *x, const struct pre_step *st, int k, const char *s,
+                      size_t n) {
     if (st->add_prefix_space && !(n && *s == ' ')) {
         x->prefixed.len = 0;
         str_addc(&x->prefixed, ' ');
@@ -242,7 +243,8 @@ static int add_split(struct tokenizer *t, const char *pattern, bool literal, con
 /* GPT-2's own step: cut by its pattern, then letters for bytes. trim_offsets concerns offsets. */
 static int parse_byte_level(struct tokenizer *t, const json_t *j, const char *where,
                             struct err *e) {
-    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex", NULL};
+    static const char *const keys[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
+                                       NULL};
     bool prefix, trim, use_regex;
     if (json_only_keys(j, where, keys, e) < 0 ||
         json_bool(j, "add_prefix_space", true, where, &prefix, e) < 0 ||
@@ -277,8 +279,8 @@ static int parse_digits(struct tokenizer *t, const json_t *j, const char *where,
     if (json_only_keys(j, where, keys, e) < 0 ||
         json_bool(j, "individual_digits", false, where, &individual, e) < 0)
         return -1;
-    return add_split(t, "\\p{N}", false, individual ? "Isolated" : "Contiguous", false, false, where,
-                     e);
+    const char *behavior = individual ? "Isolated" : "Contiguous";
+    return add_split(t, "\\p{N}", false, behavior, false, false, where, e);
 }
 
 static int parse_sequence(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {

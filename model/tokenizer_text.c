@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * tokenizer_text.c — text below the tokenizer: UTF-8, classes of characters, GPT-2's byte letters,
- * and the normalizer stage.
+ * tokenizer_text.c — text below the tokenizer: UTF-8, classes of characters, GPT-2's byte
+ * letters, and the normalizer stage.
  *
  * Regular expressions and normal forms are defined on valid UTF-8 only. Text is therefore cut into
- * stretches that are valid throughout or nowhere; the second kind goes to the model as bytes, so that
- * any input survives a round trip. Replacing bad bytes by U+FFFD is refused: it changes the data.
+ * stretches that are valid throughout or nowhere; the second kind goes to the model as bytes, so
+ * that any input survives a round trip. Replacing bad bytes by U+FFFD is refused: it changes the
+ * data.
  *
  * Normal forms are utf8proc's (Unicode 15). 54 code points, marks newer than the tables of
  * Hugging Face tokenizers, come out differently.

@@ -2,15 +2,16 @@
  *
  * tokenizer_train.c — byte-level BPE from text.
  *
- * Text is cut into words by GPT-2's pattern and equal words are counted once. The pair of neighbours
- * that is most frequent over all words becomes a token; ties go to the lower pair of ids. Pair counts
- * are kept up to date instead of recounted: a merge touches only the words that hold its pair, which
- * each pair lists. The maximum comes from a heap with lazy entries: a count that rises is pushed at
- * once, a count that has fallen is found out when its entry comes up. Invariant: every pair with a
- * positive count has an entry at least as high as its count.
+ * Text is cut into words by GPT-2's pattern and equal words are counted once. The pair of
+ * neighbours that is most frequent over all words becomes a token; ties go to the lower pair of
+ * ids. Pair counts are kept up to date instead of recounted: a merge touches only the words that
+ * hold its pair, which each pair lists. The maximum comes from a heap with lazy entries: a count
+ * that rises is pushed at once, a count that has fallen is found out when its entry comes up.
+ * Invariant: every pair with a positive count has an entry at least as high as its count.
  *
- * The result is written as a tokenizer.json and read back by tokenizer_parse: one way in. Merges are
- * written as "a b", which every version of Hugging Face tokenizers reads; letters hold no blank.
+ * The result is written as a tokenizer.json and read back by tokenizer_parse: one way in. Merges
+ * are written as "a b", which every version of Hugging Face tokenizers reads; letters hold no
+ * blank.
  */
 #include "model/tokenizer_impl.h"
 

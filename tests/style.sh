@@ -82,7 +82,7 @@ done >> "$found"
 result licence_lines
 
 banned='strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atof|rand|srand|alloca'
-program | code | grep -E "\b($banned)\(" > "$found"
+program | code | grep -E "\b($banned) ?\(" > "$found"
 # exit: verbs, and where memory runs out
 program | grep -vE '/cmd_[a-z_]*\.c$|^train/main\.c$|^model/(base|arena)\.c$' | code |
     grep -E '\bexit\(' >> "$found"

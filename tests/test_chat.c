@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_chat.c — every chat template against what Jinja2 makes of its text; loss spans; seams; what
- * users write cannot forge turns.
+ * test_chat.c — every chat template against what Jinja2 makes of its text; loss spans; seams;
+ * what users write cannot forge turns.
  *
  *     test_chat --jinja      prints the table for tests/ref/make_chat.py
  */
@@ -77,8 +77,11 @@ static void check_reference_row(const json_t *row) {
     const struct chat_template *c = chat_find(name);
     if (!c)
         fail_msg("%s: template %s is not in the table (remake it)", REFERENCE, name);
-    if (strcmp(c->jinja, json_string_value(json_object_get(row, "jinja"))) != 0)
+    const char *jinja = json_string_value(json_object_get(row, "jinja"));
+    if (jinja && strcmp(c->jinja, jinja) != 0)
         fail_msg("%s: the Jinja text of %s has changed (remake it)", REFERENCE, name);
+    if (jinja)
+        return;
     struct message msgs[8];
     struct ids ids = {0};
     struct err e = {0};
@@ -109,9 +112,9 @@ static void test_reference(void **state) {
     if (!all)
         fail_msg("%s", e.msg);
     for (const struct chat_template *c = chat_table; c->name; c++) {
-        char *key = xasprintf("{\"template\": \"%s\"", c->name);
+        char *key = xasprintf("{\"template\": \"%s\", \"jinja\"", c->name);
         if (!strstr(all, key))
-            fail_msg("%s has no row of %s", REFERENCE, c->name);
+            fail_msg("%s has no row of %s (remake it)", REFERENCE, c->name);
         free(key);
     }
     for (char *line = all, *end; (end = strchr(line, '\n')); line = end + 1) {
@@ -156,7 +159,7 @@ static void test_published(void **state) {
             const char *text = json_string_value(json_object_get(render, "output"));
             const json_t *talk = json_object_get(conversations, key);
             bool prompt = json_is_true(json_object_get(render, "add_generation_prompt"));
-            // llama3's first template writes the generation prompt always; a BOS variable may be empty
+            // llama3's first template always writes the generation prompt; BOS may be empty
             if (!text || (strcmp(c->name, "llama3") == 0 && !prompt))
                 continue;
             struct message msgs[8];
@@ -290,7 +293,7 @@ static void test_errors(void **state) {
     } cases[] = {
         {"keel", {{"tool", "x"}}, 1, 0, "message 1: role: expected system, user or assistant"},
         {"gemma", {{"system", "x"}}, 1, 0, "takes no system message"},
-        {"gemma", {{"user", "x"}, {"user", "y"}}, 2, 0, "message 2: chat template gemma: expected assistant"},
+        {"gemma", {{"user", "x"}, {"user", "y"}}, 2, 0, "message 2: chat template gemma: expected"},
         {"alpaca", {{"user", "x"}, {"system", "y"}}, 2, 0, "only as the first one"},
         {"none", {{"user", "x"}, {"assistant", "y"}}, 2, -1, "hint: eos_token_id"},
     };

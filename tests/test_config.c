@@ -233,6 +233,35 @@ static void overrides_win(void **state) {
     config_free(c);
 }
 
+/* Whatever a string holds, the dump holds it too. */
+static void odd_strings_survive(void **state) {
+    (void)state;
+    static const char *const odd[] = {
+        "null", "true", "~x", " a ", "a: b", "# c", "[x", "'", "\"\\", "a\tb", "x\ny", "1e-5", "-",
+        "\xC3\xA9", "\xC2\x85", "\xE2\x80\xA8", "\xEF\xBB\xBF", "\xEF\xBF\xBF", "\x7f\x01",
+        "\xF0\x9F\x98\x80", "%a", "&a", "*a", "!a", "?", "a#0:1 #b",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
+        char *line = xasprintf("data_dir=/%s", odd[i]);
+        struct config *a = load_ok(VERB_EVAL, "", line), *b;
+        char *first = config_dump(a), *second;
+        struct err e;
+        assert_string_equal(a->data_dir, line + strlen("data_dir="));
+        test_write(test_path("odd.yaml"), first);
+        b = config_load(VERB_EVAL, test_path("odd.yaml"), NULL, 0, &e);
+        if (!b)
+            fail_msg("%s\n%s", e.msg, first);
+        second = config_dump(b);
+        assert_string_equal(a->data_dir, b->data_dir);
+        assert_string_equal(first, second);
+        config_free(a);
+        config_free(b);
+        free(first);
+        free(second);
+        free(line);
+    }
+}
+
 static void null_is_the_default(void **state) {
     (void)state;
     struct config *c = load_ok(VERB_TRAIN, "learning_rate: null\neval_dataset: ~\n", NULL);
@@ -378,6 +407,7 @@ static const struct mistake {
     {VERB_TRAIN, "", "lr=fast",
      "command line: lr=fast: lr: expected a number in [0, 10], got \"fast\""},
     {VERB_TRAIN, "", "lrr=1", "command line: lrr=1: unknown key \"lrr\""},
+    {VERB_TRAIN, "", "data_dir=a\xff", "command line: data_dir=a"},
     {VERB_TRAIN, "", "lr", "command line: expected key=value, got \"lr\""},
     {VERB_TRAIN, "", "=1", "expected key=value"},
     {VERB_TRAIN, "", "dataset=[a", "command line: dataset=[a"},
@@ -474,6 +504,7 @@ int main(void) {
         cmocka_unit_test(numbers_are_numbers),
         cmocka_unit_test(nested_is_dotted),
         cmocka_unit_test(overrides_win),
+        cmocka_unit_test(odd_strings_survive),
         cmocka_unit_test(null_is_the_default),
         cmocka_unit_test(paths_follow_the_file),
         cmocka_unit_test(tidy_paths),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_data.c — formats, loss marks, the data contract (what is refused and how it is said), dataset
- * items, truncation, order, packing.
+ * test_data.c — formats, loss marks, what is refused and how it is said, dataset items, truncation,
+ * order, packing.
  */
 #include <jansson.h>
 
@@ -222,7 +222,8 @@ static const struct error_case {
 } error_cases[] = {
     {"{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"completion\": \"\"}\n",
      NEED_COMPLETION, ":2:", "completion: is empty"},
-    {"{\"prompt\": \"a\", \"completion\": \" \\n\"}\n", NEED_COMPLETION, ":1:", "completion: is empty"},
+    {"{\"prompt\": \"a\", \"completion\": \" \\n\"}\n", NEED_COMPLETION, ":1:",
+     "completion: is empty"},
     {"{\"prompt\": \"\", \"completion\": \"b\"}\n", NEED_COMPLETION, ":1:", "prompt: is empty"},
     {"{\"prompt\": 3, \"completion\": \"b\"}\n", NEED_COMPLETION, ":1:",
      "prompt: expected a string or a list"},
@@ -245,16 +246,19 @@ static const struct error_case {
      "\"content\": \"x\"}, {\"role\": \"assistant\", \"content\": \"x\"}]}\n", NEED_COMPLETION,
      ":1:", "judge"},
     {"{\"messages\": [{\"role\": \"user\"}]}\n", NEED_COMPLETION, ":1:", "messages[0]: content"},
-    {"{\"prompt\": \"a\", \"completion\": \"b\"\n", NEED_COMPLETION, ":1:", "one JSON object a line"},
+    {"{\"prompt\": \"a\", \"completion\": \"b\"\n", NEED_COMPLETION, ":1:",
+     "one JSON object a line"},
     {"[1, 2]\n", NEED_COMPLETION, ":1:", "JSON object"},
-    {"[\n{\"prompt\": \"a\", \"completion\": \"b\"}\n]\n", NEED_COMPLETION, ":1:", "not a JSON array"},
+    {"[\n{\"prompt\": \"a\", \"completion\": \"b\"}\n]\n", NEED_COMPLETION, ":1:",
+     "not a JSON array"},
     {"{\"prompt\": \"a\", \"prompt\": \"b\", \"completion\": \"c\"}\n", NEED_COMPLETION, ":1:",
      "duplicate"},
     {"{\"prompt\": \"a\\u0000b\", \"completion\": \"c\"}\n", NEED_COMPLETION, ":1:", "\\u0000"},
     {"{\"prompt\": \"\xff\", \"completion\": \"c\"}\n", NEED_COMPLETION, ":1:", "decode byte 0xff"},
     {"{\"prompt\": \"<|user|>a\", \"completion\": \"c\"}\n", NEED_COMPLETION, ":1:",
      "which chat template keel adds itself"},
-    {"{\"instruction\": \"a\", \"input\": 5, \"output\": \"c\"}\n", NEED_COMPLETION, ":1:", "input: "},
+    {"{\"instruction\": \"a\", \"input\": 5, \"output\": \"c\"}\n", NEED_COMPLETION, ":1:",
+     "input: "},
     {"{\"instruction\": \"a\", \"output\": \"\"}\n", NEED_COMPLETION, ":1:", "output: is empty"},
     {"", NEED_COMPLETION, "", "no rows"},
     {"\n  \n", NEED_COMPLETION, "", "no rows"},
@@ -511,8 +515,8 @@ static void test_packing(void **state) {
     (void)state;
     struct data_opts o = options(NEED_PAIR);
     struct dataset *d = must_load("{\"prompt\": \"a\", \"chosen\": \"bc\", \"rejected\": \"d\"}\n"
-                                  "{\"prompt\": \"ef\", \"chosen\": \"g\", \"rejected\": \"hij\"}\n",
-                                  "none", &o);
+                                  "{\"prompt\": \"ef\", \"chosen\": \"g\", "
+                                  "\"rejected\": \"hij\"}\n", "none", &o);
     const struct example *ex[] = {&d->ex[1], &d->ex[0]};
     const struct seq *order[] = {&ex[0]->a, &ex[1]->a, &ex[0]->b, &ex[1]->b};
     struct packed p = {0};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_generate.c — generation against the plain definition (no cache, one prompt, every step from the
- * start), independence of company, and sampling against closed forms.
+ * test_generate.c — generation against the plain definition (no cache, one prompt, each step from
+ * the start), independence of company, and sampling against closed forms.
  */
 #include <math.h>
 
@@ -212,13 +212,13 @@ static void test_sampling(void **state) {
         {1, 0, 1, {0.2, 0.5, 0.1, 0.2}},
         {1, 9, 1, {0.2, 0.5, 0.1, 0.2}},
         {1, 1, 1, {0, 1, 0, 0}},
-        {1, 2, 1, {2. / 7, 5. / 7, 0, 0}},                  // ids 0 and 3 are equal: the lower stays
+        {1, 2, 1, {2. / 7, 5. / 7, 0, 0}},          // ids 0 and 3 are equal: the lower stays
         {1, 3, 1, {2. / 9, 5. / 9, 0, 2. / 9}},
         {1, 0, 0.45, {0, 1, 0, 0}},
         {1, 0, 0.51, {2. / 7, 5. / 7, 0, 0}},
         {1, 0, 0.85, {2. / 9, 5. / 9, 0, 2. / 9}},
         {1, 0, 0.95, {0.2, 0.5, 0.1, 0.2}},
-        {1, 2, 0.72, {2. / 7, 5. / 7, 0, 0}},               // of the two that top-k leaves: 5/7 < .72
+        {1, 2, 0.72, {2. / 7, 5. / 7, 0, 0}},       // of the two that top-k leaves: 5/7 < .72
         {1, 2, 0.71, {0, 1, 0, 0}},
         {1, 0, 0, {0, 1, 0, 0}},
         {0.5, 0, 1, {4. / 34, 25. / 34, 1. / 34, 4. / 34}}, // squares
@@ -249,7 +249,7 @@ static void test_ties_and_ends(void **state) {
     o.temperature = 1;
     assert_int_equal(sample_token(flat, 5, &o, 0), 0);
     assert_int_equal(sample_token(flat, 5, &o, nextafter(1, 0)), 4);
-    const real far[] = {-1e30f, 0, (real)-INFINITY};        // no overflow, no draw of what cannot be
+    const real far[] = {-1e30f, 0, (real)-INFINITY};    // no overflow, no draw of what cannot be
     for (int i = 0; i < 100; i++)
         assert_int_equal(sample_token(far, 3, &o, i / 100.0), 1);
 }
@@ -267,13 +267,15 @@ static void test_next_token_logprobs(void **state) {
         for (int k = 0; k < vocab; k++)
             sum += exp((double)logits[k]);
         for (int k = 0; k < vocab; k++)
-            assert_near((double)lp[i * vocab + k], (double)logits[k] - log(sum), 1e-5, 1e-5, "logprob");
+            assert_near((double)lp[i * vocab + k], (double)logits[k] - log(sum), 1e-5, 1e-5,
+                        "logprob");
     }
     free(lp);
     free(logits);
 }
 
-/* More prompts than one pass holds: each answer as if it were alone, with AVX-512 kernels to the bit. */
+/* More prompts than one pass holds: each answer as if it were alone, with AVX-512 kernels to the
+ * bit. */
 static void test_many_prompts(void **state) {
     (void)state;
     enum { MANY = 300 };

@@ -430,9 +430,10 @@ static void test_metrics(void **state) {
             assert_near(number(first, "loss"), log1p(1), 0, 1e-7, "ln 2");
             assert_true(number(first, "rewards/chosen") == 0);
             assert_true(number(first, "rewards/accuracies") == 0);
-            assert_true(number(last, "rewards/margins") ==
-                        number(last, "rewards/chosen") - number(last, "rewards/rejected") ||
-                        fabs(number(last, "rewards/margins")) > 0);
+            assert_near(number(last, "rewards/margins"),
+                        number(last, "rewards/chosen") - number(last, "rewards/rejected"), 1e-9,
+                        1e-12, "rewards/margins");
+            assert_true(number(last, "rewards/margins") != 0);
         } else {
             double hits = number(first, "mean_token_accuracy");
             assert_true(hits >= 0 && hits <= 1);
@@ -579,7 +580,7 @@ static void write_run(void) {
     test_write(test_path("run.yaml"),
                "model_name_or_path: parent\noutput_dir: out\ndataset: [pairs.jsonl]\n"
                "eval_dataset: [\"pairs.jsonl#0:3\"]\neval_steps: 10\nloss_type: sigmoid\n"
-               "max_steps: 60\nlearning_rate: 1e-3\nweight_decay: 0.1\nlogging_steps: 4\n"
+               "max_steps: 36\nlearning_rate: 1e-3\nweight_decay: 0.1\nlogging_steps: 4\n"
                "per_device_train_batch_size: 2\ngradient_accumulation_steps: 2\n"
                "save_steps: 3\nsave_total_limit: 2\n"
                "freeze:\n  units: units.safetensors\n  classes: [SCU]\n  top_cu: 0.06\n");
@@ -633,8 +634,8 @@ static void same_file(const char *a, const char *b, const char *name) {
 
 static const char *const run_files[] = {
     "model.safetensors", "metrics.jsonl", "freeze.json", "tokenizer.json", "config.json",
-    "checkpoint-60/state.safetensors", "checkpoint-60/model.safetensors",
-    "checkpoint-60/freeze.json", "checkpoint-57/state.safetensors",
+    "checkpoint-36/state.safetensors", "checkpoint-36/model.safetensors",
+    "checkpoint-36/freeze.json", "checkpoint-33/state.safetensors",
 };
 
 static void same_run(const char *a, const char *b) {
@@ -648,7 +649,7 @@ static void wait_until_exists(const char *path, pid_t pid) {
         nanosleep(&tick, NULL);
 }
 
-/* Killed at random updates, resumed, with one thread and with two: the bytes of the straight run. */
+/* Killed at random updates, resumed, with one thread and two: the bytes of the straight run. */
 static void test_kill_and_resume(void **state) {
     (void)state;
     write_run();
@@ -658,8 +659,8 @@ static void test_kill_and_resume(void **state) {
     struct rng *r = rng_new((uint64_t)getpid());
     int killed = 0;
     int64_t at = 0;
-    for (int round = 0; round < 4; round++) {
-        at += 3 * (1 + (int64_t)rng_below(r, 4));
+    for (int round = 0; round < 3; round++) {
+        at += 3 * (1 + (int64_t)rng_below(r, 3));
         pid_t pid = start(round % 2 ? "2" : "1", "killed", "resume_from_checkpoint=auto");
         char name[64];
         snprintf(name, sizeof name, "killed/checkpoint-%lld", (long long)at);
@@ -673,7 +674,7 @@ static void test_kill_and_resume(void **state) {
     assert_true(killed > 0);
     must_run("1", "killed", "resume_from_checkpoint=auto");
     same_run("straight", "killed");
-    assert_false(path_exists(test_path("straight/checkpoint-54")));     // save_total_limit
+    assert_false(path_exists(test_path("straight/checkpoint-30")));     // save_total_limit
     struct cert_result res;
     struct err e = {0};
     assert_ok(cert_verify(test_path("killed"), &res, &e), &e);
@@ -702,6 +703,10 @@ static void test_signal(void **state) {
 }
 
 int main(int argc, char **argv) {
+    if (!getenv("OMP_WAIT_POLICY")) {               // read once, when a program starts: threads that
+        setenv("OMP_WAIT_POLICY", "passive", 1);    // spin would starve the processes of this test
+        execv("/proc/self/exe", argv);
+    }
     if (argc > 1 && strcmp(argv[1], "train") == 0) {
         gemm_threads(0);
         return cmd_train(argc - 1, argv + 1);

@@ -45,11 +45,18 @@ static void opt_help(const struct opt *o, FILE *f) {
         fprintf(f, "  %-26s  %s\n", left, o->help);
 }
 
+static size_t trimmed(const char *s) {
+    size_t n = strlen(s);
+    while (n > 0 && s[n - 1] == '\n')
+        n--;
+    return n;
+}
+
 void cli_help(const struct usage *u, const struct opt *opts, int nopts, FILE *f) {
     fprintf(f, "usage: keel %s %s%s[options]\n\n%s\n", u->verb, u->args, *u->args ? " " : "",
             u->summary);
     if (u->details)
-        fprintf(f, "\n%s\n", u->details);
+        fprintf(f, "\n%.*s\n", (int)trimmed(u->details), u->details);
     fprintf(f, "\noptions:\n");
     for (int i = 0; opt_at(opts, nopts, i); i++)
         opt_help(opt_at(opts, nopts, i), f);

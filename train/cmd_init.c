@@ -2,9 +2,9 @@
  *
  * cmd_init.c — keel init CONFIG.yaml: a fresh model and tokenizer, as a Hugging Face folder.
  *
- * The tokenizer comes first: its size is the model's vocab_size, so the two cannot disagree. Its text
- * is every string that a row of a known format may learn or be asked (TEXT_FIELDS); other fields, such
- * as sources and labels, are not text.
+ * The tokenizer comes first: its size is the model's vocab_size, so the two cannot disagree. Its
+ * text is every string that a row of a known format may learn or be asked; other fields, such as
+ * sources and labels, are not text.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -20,9 +20,9 @@ static const struct usage usage = {
     .verb = "init",
     .args = "CONFIG.yaml [key=value ...]",
     .summary = "a fresh model and tokenizer, for training from scratch",
-    .details = "Trains a byte-level BPE tokenizer on tokenizer.files (or takes tokenizer.path), makes a\n"
-               "model of the model.* keys with random weights, and writes both to output_dir as a\n"
-               "Hugging Face folder.\n"
+    .details = "Trains a byte-level BPE tokenizer on tokenizer.files (or takes tokenizer.path),\n"
+               "makes a model of the model.* keys with random weights, and writes both to\n"
+               "output_dir as a Hugging Face folder.\n"
                "\n"
                "  keel init init.yaml\n"
                "  keel init init.yaml model.hidden_size=256 tokenizer.vocab_size=4096 seed=7\n",
@@ -80,8 +80,8 @@ static int add_jsonl(struct corpus *c, const char *item, struct err *e) {
         for (size_t i = 0; i < ARRAY_LEN(fields); i++)
             add_value(c, json_object_get(row, fields[i]));
     if (rc == 0 && c->n == before)
-        rc = err_set(e, "%s: no text: expected rows with prompt, completion, messages, instruction, "
-                     "output or text", jsonl_path(j));
+        rc = err_set(e, "%s: no text: expected rows with prompt, completion, messages, "
+                     "instruction, output or text", jsonl_path(j));
     jsonl_close(j);
     return rc;
 }
@@ -111,8 +111,8 @@ static struct tokenizer *train_tokenizer(const struct config *cfg, const struct 
     for (int i = 0; i < cfg->tokenizer.files.n; i++)
         if (add_file(&c, cfg->tokenizer.files.v[i], e) < 0)
             goto out;
-    t = tokenizer_train((const char *const *)c.text, c.len, c.n, cfg->tokenizer.vocab_size, specials, n,
-                        e);
+    t = tokenizer_train((const char *const *)c.text, c.len, c.n, cfg->tokenizer.vocab_size,
+                        specials, n, e);
     if (!t)
         goto out;
     log_info("init: tokenizer of %d tokens from %zu bytes in %d texts", tokenizer_vocab_size(t),
@@ -149,12 +149,14 @@ static struct tokenizer *get_tokenizer(const struct config *cfg, const struct ch
             t = NULL;
         }
     if (t && find_eos(chat, t) < 0)
-        log_warn("init: %s: no token ends a text; answers will not learn to stop", cfg->tokenizer.path);
+        log_warn("init: %s: no token ends a text; answers will not learn to stop",
+                 cfg->tokenizer.path);
     return t;
 }
 
 /* ---- model ---- */
-static struct model_config describe_model(const struct config *cfg, const struct chat_template *chat,
+static struct model_config describe_model(const struct config *cfg,
+                                          const struct chat_template *chat,
                                           const struct tokenizer *t) {
     int32_t eos = find_eos(chat, t);
     struct model_config c = {
@@ -192,11 +194,12 @@ static int run(const struct config *cfg, struct err *e) {
     char *dump = NULL, *dump_path = NULL;
     int rc = EXIT_USAGE;
     if (!chat) {
-        err_set(e, "chat_template: expected one of %s, got \"%s\"", chat_list(), cfg->chat_template);
+        err_set(e, "chat_template: expected one of %s, got \"%s\"", chat_list(),
+                cfg->chat_template);
         goto out;
     }
     if (!cfg->overwrite_output_dir && path_exists(cfg->output_dir)) {
-        err_set(e, "output_dir: %s exists already (hint: overwrite_output_dir=true, or another one)",
+        err_set(e, "output_dir: %s exists already (hint: overwrite_output_dir=true, or another)",
                 cfg->output_dir);
         goto out;
     }

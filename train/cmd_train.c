@@ -2,8 +2,8 @@
  *
  * cmd_train.c — keel train CONFIG.yaml: fine-tune one model folder into another.
  *
- * The verb only strings modules together: data, trainer, run folder. SIGINT and SIGTERM raise a flag
- * that is looked at between updates, so an interrupted run always ends in a whole checkpoint.
+ * The verb only strings modules together: data, trainer, run folder. SIGINT and SIGTERM raise a
+ * flag that is looked at between updates, so an interrupted run ends in a whole checkpoint.
  */
 #include <math.h>
 #include <signal.h>
@@ -19,12 +19,12 @@ static const struct usage usage = {
     .verb = "train",
     .args = "CONFIG.yaml [key=value ...]",
     .summary = "fine-tune a model folder (sft, dpo), optionally with frozen units",
-    .details = "Writes the trained folder, checkpoints, metrics.jsonl, the resolved config.yaml and,\n"
-               "where units are frozen, the certificate freeze.json to output_dir.\n"
+    .details = "Writes the trained folder, checkpoints, metrics.jsonl, the resolved config.yaml\n"
+               "and, where units are frozen, the certificate freeze.json to output_dir.\n"
                "\n"
                "  keel train sft.yaml\n"
                "  keel train dpo.yaml learning_rate=1e-5 output_dir=out/dpo\n"
-               "  keel train dpo.yaml freeze.units=out/attrib/units.safetensors freeze.top_cu=0.06\n"
+               "  keel train dpo.yaml freeze.units=attrib/units.safetensors freeze.top_cu=0.06\n"
                "  keel train dpo.yaml resume_from_checkpoint=auto\n",
     .min_args = 1,
     .max_args = -1,
@@ -117,7 +117,8 @@ static int train(struct job *j, const char *resume, int *code, struct err *e) {
     if (!t || (resume && run_load_checkpoint(t, resume, e) != 0))
         goto out;
     *code = EXIT_FAILED;
-    if (!(log = metrics_open(c->output_dir, resume ? trainer_step(t) : -1, e)))
+    if (run_begin(&j->run, resume != NULL, e) != 0 ||
+        !(log = metrics_open(c->output_dir, resume ? trainer_step(t) : -1, e)))
         goto out;
     trainer_set_log(t, log);
     if (resume)
@@ -140,12 +141,14 @@ static int run(const struct config *cfg, struct err *e) {
     struct job j = {0};
     char *resume = NULL;
     int code = EXIT_USAGE;
-    if (run_prepare(cfg, &resume, e) != 0 || run_open(&j.run, cfg, e) != 0)
+    if (run_open(&j.run, cfg, e) != 0)
         goto out;
     if (!(j.train = load(&j, &cfg->dataset, cfg->max_train_samples, "dataset", e)))
         goto out;
     if (cfg->eval_dataset.n &&
         !(j.eval = load(&j, &cfg->eval_dataset, cfg->max_eval_samples, "eval_dataset", e)))
+        goto out;
+    if (run_prepare(cfg, &resume, e) != 0)  // the first to write: all input was good
         goto out;
     if (train(&j, resume, &code, e) == 0)
         code = EXIT_OK;

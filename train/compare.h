@@ -7,9 +7,9 @@
  * refusal at every point, everything at the last), because freezing slows learning: arms are read
  * at equal steps and at equal task loss.
  *
- * Finished runs are files, output_dir/arms/ARM-seedN.json, keyed by a hash of configuration, parent,
- * data and units; compare_run skips what is there, so an interrupted comparison goes on where it
- * stopped.
+ * Finished runs are files, output_dir/arms/ARM-seedN.json, keyed by a hash of configuration,
+ * parent, data and units; compare_run skips what is there, so an interrupted comparison goes on
+ * where it stopped.
  *
  *     struct compare *c = compare_open(cfg, &err);
  *     if (c && compare_run(c, &err) == 0) ... compare_pooled(c, arm, FIG_REFUSAL) ...
@@ -26,7 +26,7 @@ struct arm {
     const char *name, *help;
     unsigned classes;                       /* frozen whole: bit set 1u << UNIT_SCU | ... */
     bool top_cu;                            /* and the most important CU: compare.top_cu */
-    bool random_like;                       /* as many random units of each layer and kind instead */
+    bool random_like;                       /* as many random units by layer and kind instead */
     bool rewind;                            /* trained as `none`; then the units are put back */
 };
 extern const struct arm arm_table[];        /* ends with name == NULL */

@@ -117,36 +117,34 @@ static int find_row(const struct loader *l, const struct yaml_setting *set, cons
     return 0;
 }
 
-/* "key=value" as a setting: a value in brackets is a YAML list, anything else plain text. */
+/* "key=value" as a setting: a value in brackets is a YAML list, anything else plain text. That text
+ * goes through YAML too, quoted: what cannot be written down there (bytes that are not UTF-8) could
+ * not be read back from the configuration that is saved with the run. */
 static int read_override(const char *text, struct yaml_settings *out, struct err *e) {
     const char *eq = strchr(text, '=');
     *out = (struct yaml_settings){0};
     if (!eq || eq == text)
         return err_set(e, "command line: expected key=value, got \"%.200s\"", text);
-    char *key = xstrndup(text, (size_t)(eq - text));
-    int rc = 0;
-    if (eq[1] == '[') {
-        char *where = xasprintf("command line: %.100s", text), *yaml = xasprintf("v: %s", eq + 1);
-        rc = yaml_settings_read(where, yaml, strlen(yaml), out, e);
-        if (rc == 0 && (out->n != 1 || !out->v[0].is_list))
-            rc = err_set(e, "%s: expected one list in brackets", where);
-        free(where);
-        free(yaml);
-    } else {
-        out->v = xcalloc(1, sizeof *out->v);
-        out->v[0].items = xcalloc(1, sizeof *out->v[0].items);
-        out->v[0].items[0].text = xstrdup(eq + 1);
-        out->v[0].nitems = out->n = 1;
-    }
+    bool list = eq[1] == '[';
+    char *where = xasprintf("command line: %.100s", text);
+    struct str yaml = {0};
+    str_add(&yaml, "v: ");
+    if (list)
+        str_add(&yaml, eq + 1);
+    else
+        yaml_add_string(&yaml, eq + 1);
+    int rc = yaml_settings_read(where, yaml.s, yaml.len, out, e);
+    if (rc == 0 && (out->n != 1 || out->v[0].is_list != list))
+        rc = err_set(e, "%s: expected one list in brackets", where);
     if (rc == 0) {
         free(out->v[0].key);
-        out->v[0].key = key;
-        key = NULL;
-    } else {
-        yaml_settings_release(out);
+        out->v[0].key = xstrndup(text, (size_t)(eq - text));
+        if (!list)
+            out->v[0].items[0].quoted = false;
     }
-    free(key);
-    return rc;
+    str_release(&yaml);
+    free(where);
+    return rc;                              // the caller releases *out
 }
 
 /* ---- the second pass: fields ---- */
@@ -255,7 +253,7 @@ static int check_rules(const struct loader *l) {
                          "needs freeze.units");
     if (has_item(&c->attrib.kinds, "attn") && has_item(&c->attrib.kinds, "head"))
         return fail_rule(l, "attrib.kinds", "attn and head exclude each other");
-    if (c->attrib.scu + c->attrib.ucu + c->attrib.ru > 1)
+    if (c->attrib.scu + c->attrib.ucu + c->attrib.ru > 1 + 1e-9)
         return fail_rule(l, "attrib.scu", "attrib.scu + attrib.ucu + attrib.ru exceed 1");
     if (c->verb == VERB_INIT) {
         if ((c->tokenizer.files.n > 0) == (*c->tokenizer.path != '\0'))

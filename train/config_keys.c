@@ -62,7 +62,8 @@ static const char *arch_names(int i) {
 #define V(id) (1u << VERB_##id)
 #define ALL_VERBS ((1u << VERB_COUNT) - 1)
 #define TRAINERS (V(TRAIN) | V(COMPARE))
-#define EVALUATORS (V(EVAL) | V(COMPARE) | V(ATTRIB))
+#define GENERATORS (V(EVAL) | V(COMPARE))
+#define EVALUATORS (GENERATORS | V(ATTRIB))
 #define READERS (V(TRAIN) | EVALUATORS)             /* verbs that start from a model folder */
 #define AT(field) offsetof(struct config, field)
 #define INT_TOP 2147483647.0
@@ -149,7 +150,7 @@ const struct config_key config_keys[] = {
      TRAINERS, NULL, "micro-batches of an update; equals the bigger batch",
      "grad_accumulation_steps"},
     {"per_device_eval_batch_size", KEY_INT, AT(per_device_eval_batch_size), 1, 65536, "8",
-     READERS, NULL, "rows of a forward pass in evaluation", "eval_batch_size"},
+     V(TRAIN) | GENERATORS, NULL, "rows of a forward pass in evaluation", "eval_batch_size"},
 
     /* running */
     {"logging_steps", KEY_INT, AT(logging_steps), 1, INT_TOP, "10", TRAINERS, NULL,
@@ -260,17 +261,17 @@ const struct config_key config_keys[] = {
      "task rows with answers: task loss and exact match", NULL},
     {"eval.max_samples", KEY_INT, AT(eval.max_samples), 0, INT_TOP, "0", EVALUATORS, NULL,
      "the first rows of each set only; 0: all", NULL},
-    {"eval.refusal_list", KEY_ENUM, AT(eval.refusal_list), 0, 0, "keel", EVALUATORS,
+    {"eval.refusal_list", KEY_ENUM, AT(eval.refusal_list), 0, 0, "keel", GENERATORS,
      refusal_name_at, "phrases that make a completion a refusal", NULL},
-    {"eval.max_new_tokens", KEY_INT, AT(eval.max_new_tokens), 1, 1e6, "64", EVALUATORS, NULL,
+    {"eval.max_new_tokens", KEY_INT, AT(eval.max_new_tokens), 1, 1e6, "64", GENERATORS, NULL,
      "longest completion in tokens", NULL},
-    {"eval.temperature", KEY_FLOAT, AT(eval.temperature), 0, 100, "0", EVALUATORS, NULL,
+    {"eval.temperature", KEY_FLOAT, AT(eval.temperature), 0, 100, "0", GENERATORS, NULL,
      "0: greedy", NULL},
-    {"eval.top_p", KEY_FLOAT, AT(eval.top_p), 1e-6, 1, "1", EVALUATORS, NULL,
+    {"eval.top_p", KEY_FLOAT, AT(eval.top_p), 1e-6, 1, "1", GENERATORS, NULL,
      "nucleus of sampling; 1: off", NULL},
-    {"eval.top_k", KEY_INT, AT(eval.top_k), 0, 1e7, "0", EVALUATORS, NULL,
+    {"eval.top_k", KEY_INT, AT(eval.top_k), 0, 1e7, "0", GENERATORS, NULL,
      "tokens that sampling chooses from; 0: all", NULL},
-    {"eval.save_completions", KEY_BOOL, AT(eval.save_completions), 0, 0, "true", EVALUATORS, NULL,
+    {"eval.save_completions", KEY_BOOL, AT(eval.save_completions), 0, 0, "true", GENERATORS, NULL,
      "write every completion to completions.jsonl, for any other judge", NULL},
 
     /* comparison */

@@ -234,14 +234,35 @@ void yaml_settings_release(struct yaml_settings *s) {
     *s = (struct yaml_settings){0};
 }
 
+/* Characters that YAML takes only as escapes although they are valid UTF-8: controls, and those it
+ * reads as line breaks or as byte order marks. Returns their length in bytes, 0 for others. */
+static int special_char(const unsigned char *p, unsigned *code) {
+    static const struct { unsigned char byte[3]; unsigned code; } three[] = {
+        {{0xE2, 0x80, 0xA8}, 0x2028}, {{0xE2, 0x80, 0xA9}, 0x2029}, {{0xEF, 0xBB, 0xBF}, 0xFEFF},
+        {{0xEF, 0xBF, 0xBE}, 0xFFFE}, {{0xEF, 0xBF, 0xBF}, 0xFFFF},
+    };
+    *code = p[0];
+    if (p[0] < 0x20 || p[0] == 0x7F)
+        return 1;
+    *code = p[1];
+    if (p[0] == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0)
+        return 2;
+    for (size_t i = 0; i < ARRAY_LEN(three); i++) {
+        *code = three[i].code;
+        if (strncmp((const char *)p, (const char *)three[i].byte, 3) == 0)
+            return 3;
+    }
+    return 0;
+}
+
 /* Plain where no reader could take it for anything but a string, else double-quoted. */
 void yaml_add_string(struct str *b, const char *text) {
+    static const char *const reserved[] = {"null", "Null", "NULL", "true", "false", "yes", "no",
+                                           "on", "off", "True", "False", "y", "n"};
     bool plain = (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') || *text == '/';
     for (const char *p = text; *p; p++)
         plain = plain && strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "_-./", *p);
-    static const char *const reserved[] = {"null", "Null", "NULL", "true", "false", "yes", "no",
-                                           "on", "off", "True", "False", "y", "n"};
     for (size_t i = 0; i < ARRAY_LEN(reserved); i++)
         plain = plain && strcmp(text, reserved[i]) != 0;
     if (plain) {
@@ -250,12 +271,15 @@ void yaml_add_string(struct str *b, const char *text) {
     }
     str_addc(b, '"');
     for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        if (*p == '"' || *p == '\\')
+        unsigned code;
+        int n = special_char(p, &code);
+        if (n)
+            str_addf(b, "\\u%04X", code);
+        else if (*p == '"' || *p == '\\')
             str_addf(b, "\\%c", *p);
-        else if (*p < 0x20 || *p == 0x7f)
-            str_addf(b, "\\x%02X", *p);
         else
             str_addc(b, (char)*p);
+        p += n ? n - 1 : 0;
     }
     str_addc(b, '"');
 }

@@ -39,7 +39,7 @@ static void seq_release(struct seq *s) {
     *s = (struct seq){0};
 }
 
-/* Takes over ids; counts what is learnt. The first token has nothing to be predicted from. */
+/* Counts what is learnt. The first token has nothing to be predicted from. */
 static void seq_finish(struct seq *s) {
     if (s->n)
         s->carries[0] = 0;
@@ -52,6 +52,7 @@ static void seq_finish(struct seq *s) {
         }
 }
 
+/* Takes ids over; marks NULL: nothing is learnt. */
 static void seq_take(struct seq *s, struct ids *ids, const struct ids *marks) {
     s->n = ids->n;
     s->ids = ids->v;
@@ -287,9 +288,8 @@ static void hash_seq(struct sha *h, const struct seq *s) {
 static int dataset_finish(struct loader *l, const struct strlist *files, struct err *e) {
     struct dataset *d = l->d;
     if (d->dropped || d->truncated)
-        log_warn("%s: %d rows over max_length %d dropped, %d truncated, %d kept whole (first: %s)",
-                 files->v[0], d->dropped, l->o->max_length, d->truncated, d->n - d->truncated,
-                 l->first_cut);
+        log_warn("max_length %d: of %d rows %d dropped and %d truncated (first: %s)",
+                 l->o->max_length, d->n + d->dropped, d->dropped, d->truncated, l->first_cut);
     if (!d->n)
         return err_set(e, "%s: no rows to use, expected at least one%s",
                        files->n ? files->v[0] : "dataset",

@@ -2,8 +2,8 @@
  *
  * data_format.c — the table of row formats.
  *
- * A format is known by its fields: `match` looks at which are present, `parse` at what they hold, so
- * a row that looks like a format but is wrong in it gets an error about that format instead of
+ * A format is known by its fields: `match` looks at which are present, `parse` at what they hold.
+ * A row that looks like a format but is wrong in it gets an error about that format instead of
  * falling through to another. The first row of the table that matches and serves the need wins.
  * Strings in a parsed row are borrowed from the JSON object.
  *

@@ -10,7 +10,7 @@
 #include "train/data.h"
 
 struct data_row {
-    struct message *a, *b;      /* prompt + answer; pairs: prompt + chosen, prompt + rejected; owned */
+    struct message *a, *b;      /* prompt + answer, or prompt + chosen and + rejected; owned */
     int na, nb;                 /* messages; nb 0: not a pair */
     int nprompt;                /* the first messages, equal in a and b, that carry no loss */
     const char *text;           /* raw text instead of a conversation; borrowed from the row */

@@ -4,7 +4,7 @@
  *
  * Sets (any may be absent): harmful and harmless prompts; refusals (harmful prompt + refusal) and
  * utility (harmless prompt + answer) for losses; task rows (prompt + answer). Figures:
- *   refusal, over_refusal   share of completions that the keyword list calls a refusal, n, Wilson 95 %
+ *   refusal, over_refusal   share of completions that the keyword list calls a refusal, n, Wilson
  *   refusal_logodds         mean over harmful prompts of ln(P + 1e-8) - ln(1 - P + 1e-8), P the
  *                           next-token mass on the refusal tokens R at the last prompt position
  *                           (ARD, arXiv 2406.11717 App. B); also over harmless prompts
@@ -68,7 +68,7 @@ enum figure_id {
 struct evaluation {
     struct figure fig[FIG_COUNT];
 };
-enum { EVAL_GRADED = 1, EVAL_GENERATED = 2, EVAL_ALL = 3 };     /* losses and margins; completions */
+enum { EVAL_GRADED = 1, EVAL_GENERATED = 2, EVAL_ALL = 3 };     /* losses, margins; completions */
 struct eval_opts {
     unsigned what;                          /* EVAL_* */
     const struct refusal_list *list;
@@ -85,7 +85,7 @@ void evaluation_release(struct evaluation *ev);
  * figures, as jansson's json_t; reading back recomputes the intervals from the items. */
 struct json_t *evaluation_to_json(const struct evaluation *ev, bool items);
 int evaluation_from_json(struct evaluation *ev, const struct json_t *j, struct err *e) MUST_CHECK;
-/* Mean loss a learnt token over a dataset: *items [n] per-row means (caller frees; NULL: unwanted). */
+/* Mean loss a learnt token over a dataset: *items [n] per-row means (caller frees; NULL: none). */
 double dataset_loss(struct graph *g, struct model *m, const struct dataset *d, int batch_tokens,
                     double **items);
 #endif

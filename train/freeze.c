@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * freeze.c — the selection is a union of classes, then of top CU, then replaced by its random match.
+ * freeze.c — a selection is a union of classes and top CU, or a random match of that union.
  *
  * The control keeps the number of units in every layer and kind, because where units sit matters as
  * much as how many are frozen. It draws from all units, the selected ones included: a control that

@@ -18,7 +18,7 @@ enum train_other { TRAIN_OTHER_AUTO, TRAIN_OTHER_YES, TRAIN_OTHER_NO };     /* f
 struct freeze_spec {
     unsigned classes;                       /* frozen whole: bit set 1u << UNIT_SCU | ... */
     double top_cu;                          /* and this share of all units: the most important CU */
-    bool random_like;                       /* as many random units of each layer and kind instead */
+    bool random_like;                       /* instead as many random ones, per layer and kind */
     uint64_t seed;                          /* of random_like */
     enum train_other train_other;
 };
@@ -26,8 +26,8 @@ struct freeze_spec freeze_spec_of(const struct config *cfg);
 /* The set, which the caller releases. -1 and *e: it would be empty. */
 int freeze_select(const struct units *u, const struct freeze_spec *s, struct mask *out,
                   struct err *e) MUST_CHECK;
-/* Do parameters outside of units train? auto: yes, unless RU alone is left to train (spec: SSAH does
- * not say; the RU-only control is meant to change nothing else). */
+/* Do parameters outside of units train? auto: yes, unless RU alone is left to train: that control
+ * is meant to change nothing else (SSAH does not say). */
 bool freeze_trains_other(const struct freeze_spec *s);
 /* "SCU + top 6 % CU", "random, as many as SCU"; caller frees. */
 char *freeze_describe(const struct freeze_spec *s);

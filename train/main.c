@@ -96,14 +96,14 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++)          // before any verb parses it: the kernels are first
         if (strcmp(argv[i], "-v") == 0 || strcmp(argv[i], "--verbose") == 0)
             log_threshold = LOG_VERBOSE;
-    gemm_mend_kernels(argv);
+    gemm_prepare(argv);
     log_threshold = LOG_INFO;
     rng_init_gsl();
     gemm_threads(0);
     int status = dispatch(argc, argv);
     errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_OK) {
-        log_error("standard output: %s", errno ? strerror(errno) : "write failed");
+        log_error("standard output: %s", errno ? strerror(errno) : "it cannot be written to");
         status = EXIT_FAILED;
     }
     return status;

@@ -35,9 +35,8 @@ enum {
 
 /* ---- the table ---- */
 
-KERNEL
-static void adamw(real *restrict w, const real *restrict g, real *const *state, size_t n,
-                  int64_t step, real clip, const struct optim_opts *o) {
+KERNEL static void adamw(real *restrict w, const real *restrict g, real *const *state, size_t n,
+                         int64_t step, real clip, const struct optim_opts *o) {
     real *restrict m = state[0], *restrict v = state[1];
     const real b1 = (real)o->beta1, b2 = (real)o->beta2, eps = (real)o->eps;
     const real keep = (real)(1 - o->lr * o->weight_decay);
@@ -52,9 +51,8 @@ static void adamw(real *restrict w, const real *restrict g, real *const *state, 
     }
 }
 
-KERNEL
-static void sgd(real *restrict w, const real *restrict g, real *const *state, size_t n,
-                int64_t step, real clip, const struct optim_opts *o) {
+KERNEL static void sgd(real *restrict w, const real *restrict g, real *const *state, size_t n,
+                       int64_t step, real clip, const struct optim_opts *o) {
     (void)step;
     real *restrict m = state[0];
     const real mu = (real)o->momentum, lr = (real)o->lr, wd = (real)o->weight_decay;
@@ -121,16 +119,19 @@ real *optim_moment(struct optim *o, int k) {
 
 /* ---- the norm ---- */
 
+KERNEL static double sum_squares(const real *g, size_t n) {
+    double s = 0;
+    SIMD_SUM(s) for (size_t i = 0; i < n; i++) s += (double)g[i] * (double)g[i];
+    return s;
+}
+
 double grad_norm(const struct model *m) {
     size_t blocks = (m->grad_count + NORM_BLOCK - 1) / NORM_BLOCK;
     double *part = xcalloc(blocks, sizeof *part);
 #pragma omp parallel for schedule(static)
     for (size_t b = 0; b < blocks; b++) {
-        size_t end = MIN(m->grad_count, (b + 1) * NORM_BLOCK);
-        double s = 0;
-        for (size_t i = b * NORM_BLOCK; i < end; i++)
-            s += (double)m->grad_block[i] * (double)m->grad_block[i];
-        part[b] = s;
+        size_t at = b * NORM_BLOCK;
+        part[b] = sum_squares(m->grad_block + at, MIN((size_t)NORM_BLOCK, m->grad_count - at));
     }
     double sum = 0;                         // in block order, whoever computed them
     for (size_t b = 0; b < blocks; b++)

@@ -22,7 +22,7 @@
 
 /* ---- checkpoint folders ---- */
 
-/* The number of "checkpoint-N"; -1: another name. Leftovers ("checkpoint-N.tmp") count when asked. */
+/* The number of "checkpoint-N"; -1: another name. "checkpoint-N.tmp" and .old count when asked. */
 static int64_t checkpoint_number(const char *name, bool leftovers) {
     if (strncmp(name, CHECKPOINT, strlen(CHECKPOINT)) != 0)
         return -1;
@@ -76,7 +76,7 @@ static int rotate(const char *dir, int keep, struct err *e) {
     return rc;
 }
 
-/* Removes every checkpoint and what an interrupted save left. */
+/* Removes what interrupted saves left, and every checkpoint unless leftovers_only. */
 static int clear_checkpoints(const char *dir, bool leftovers_only, struct err *e) {
     DIR *d = opendir(dir);
     int rc = 0;
@@ -107,20 +107,18 @@ static bool holds(const char *dir, const char *name) {
     return there;
 }
 
-/* A fresh start in dir: refused over results, or clears them. */
-static int fresh_start(const struct config *cfg, bool automatic, struct err *e) {
+/* Is a fresh start in output_dir all right? */
+static int check_fresh(const struct config *cfg, bool automatic, struct err *e) {
     const char *dir = cfg->output_dir;
     int n;
     free(checkpoint_steps(dir, &n));
     const char *what = holds(dir, "model.safetensors") ? "a model"
                        : n ? "checkpoints"
                        : holds(dir, "metrics.jsonl") && !automatic ? "the log of a run" : NULL;
-    if (!what)
+    if (!what || cfg->overwrite_output_dir)
         return 0;
-    if (!cfg->overwrite_output_dir)
-        return err_set(e, "output_dir: %s holds %s already (hint: overwrite_output_dir=true, "
-                          "resume_from_checkpoint=auto, or another output_dir)", dir, what);
-    return clear_checkpoints(dir, false, e);
+    return err_set(e, "output_dir: %s holds %s already (hint: overwrite_output_dir=true, "
+                      "resume_from_checkpoint=auto, or another output_dir)", dir, what);
 }
 
 int run_prepare(const struct config *cfg, char **resume, struct err *e) {
@@ -130,7 +128,8 @@ int run_prepare(const struct config *cfg, char **resume, struct err *e) {
     if (dir_make(dir, e) != 0)
         return -1;
     if (same_folder(dir, cfg->model_name_or_path))
-        return err_set(e, "output_dir: %s is the folder of the parent model, expected another", dir);
+        return err_set(e, "output_dir: expected another folder than the parent model's, got %s",
+                       dir);
     if (automatic)
         *resume = checkpoint_latest(dir, NULL);
     else if (*from)
@@ -143,10 +142,10 @@ int run_prepare(const struct config *cfg, char **resume, struct err *e) {
         return -1;
     }
     if (*resume)
-        return clear_checkpoints(dir, true, e);
+        return 0;
     if (automatic)
         log_info("%s: no checkpoint to resume from; starting anew", dir);
-    return fresh_start(cfg, automatic, e);
+    return check_fresh(cfg, automatic, e);
 }
 
 /* ---- the run ---- */
@@ -204,6 +203,19 @@ static int save_config(const struct run *r, const char *dir, struct err *e) {
     free(text);
     free(path);
     return rc;
+}
+
+int run_begin(const struct run *r, bool resumed, struct err *e) {
+    static const char *const results[] = {"model.safetensors", "freeze.json"};
+    const char *dir = r->cfg->output_dir;
+    for (size_t i = 0; !resumed && i < ARRAY_LEN(results); i++) {
+        char *path = path_join(dir, results[i]);
+        int rc = dir_remove(path, e);
+        free(path);
+        if (rc != 0)
+            return -1;
+    }
+    return clear_checkpoints(dir, resumed, e) == 0 ? save_config(r, dir, e) : -1;
 }
 
 int run_save_model(const struct run *r, const char *dir, struct err *e) {

@@ -22,12 +22,14 @@ struct run {
     struct mask mask;                       /* in == NULL: nothing is frozen */
     char *selected;                         /* what is frozen, in words; NULL: nothing */
 };
-/* Makes output_dir ready. *resume: the checkpoint to go on from (caller frees), or NULL for a fresh
+/* Looks at output_dir. *resume: the checkpoint to go on from (caller frees), or NULL for a fresh
  * start. Results of an earlier run are an error unless overwrite_output_dir or resumed. */
 int run_prepare(const struct config *cfg, char **resume, struct err *e) MUST_CHECK;
 /* Opens the parent, selects and sets what is frozen. */
 int run_open(struct run *r, const struct config *cfg, struct err *e) MUST_CHECK;
 void run_release(struct run *r);
+/* Once nothing can be refused any more: a fresh start removes the results of an earlier run. */
+int run_begin(const struct run *r, bool resumed, struct err *e) MUST_CHECK;
 /* The model as it is now, with certificate and configuration, into an existing or new folder. */
 int run_save_model(const struct run *r, const char *dir, struct err *e) MUST_CHECK;
 /* checkpoint-N of t's update; then removes what save_total_limit does not keep. */

@@ -373,7 +373,10 @@ static int evaluate_loss(struct trainer *t, struct err *e) {
         add_stats(&st, &micro);
     }
     free(rows);
-    return trainer_log_eval(t, &st, e);
+    if (trainer_log_eval(t, &st, e) != 0)
+        return -1;
+    return isfinite(st.loss) ? 0 : err_set(e, "eval_loss after update %lld: expected a finite "
+                                              "number, got %g", (long long)t->step, st.loss);
 }
 
 static bool due(int64_t step, int every, int64_t total) {

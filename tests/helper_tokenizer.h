@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * helper_tokenizer.h — a small trained tokenizer and its file, for the tokenizer's tests.
+ */
+#ifndef KEEL_TEST_HELPER_TOKENIZER_H
+#define KEEL_TEST_HELPER_TOKENIZER_H
+
+#include "model/tokenizer_impl.h"
+#include "tests/helper.h"
+
+/* Some English, digits, blanks, accents; the last two ids are <|a|> and <|ab|>. */
+extern const char *const sample_text[3];
+struct tokenizer *train_sample(int vocab_size);
+/* tokenizer.json of train_sample(300); caller decrefs. */
+json_t *sample_json(void);
+/* The file `base` with top-level keys replaced by those of `overlay`: JSON, in which ' may stand
+ * for ". NULL and *e. */
+struct tokenizer *with_overlay(json_t *base, const char *overlay, struct err *e);
+/* The text's tokens, joined by "|", are `expected`. */
+void assert_pieces(const struct tokenizer *t, const char *text, bool parse_special,
+                   const char *expected);
+/* Decoding gives the n bytes back. */
+void assert_round_trip(const struct tokenizer *t, const char *s, size_t n);
+/* Byte-pair encoding by its definition: a rescan for the lowest rank after every merge. */
+void naive_bpe(const struct tokenizer *t, const char *s, size_t n, struct ids *out);
+#endif

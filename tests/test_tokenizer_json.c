@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * test_tokenizer_json.c — tokenizer.json: every kind of every stage, and hostile files.
+ */
+#include "model/rng.h"
+#include "tests/helper_tokenizer.h"
+
+/* ---- every row of every stage has a case ---- */
+#define BL ", {'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': false}]}}"
+#define SPLIT(behavior, invert)                                                                 \
+    "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Split', "               \
+    "'pattern': {'String': '-'}, 'behavior': '" behavior "', 'invert': " invert "}" BL
+static const struct {
+    const struct stage_kind *table;
+    const char *type, *overlay, *text, *expected;
+} stage_cases[] = {
+    {normalizer_table, "NFC", "{'normalizer': {'type': 'NFC'}}", "e\xCC\x81", "\xC3\x83\xC2\xA9"},
+    {normalizer_table, "NFD", "{'normalizer': {'type': 'NFD'}}", "\xC3\xA9",
+     "e|\xC3\x8C|\xC4\xA3"},
+    {normalizer_table, "NFKC", "{'normalizer': {'type': 'NFKC'}}", "\xEF\xBC\xA2", "B"},
+    {normalizer_table, "NFKD", "{'normalizer': {'type': 'NFKD'}}", "\xC2\xBD",
+     "1|\xC3\xA2|\xC4\xA3|\xC4\xA6|2"},
+    {normalizer_table, "Sequence",
+     "{'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'NFKD'}, "
+     "{'type': 'NFC'}]}}", "e\xCC\x81\xEF\xBC\xA2", "\xC3\x83\xC2\xA9|B"},
+    {pre_tokenizer_table, "ByteLevel",
+     "{'pre_tokenizer': {'type': 'ByteLevel', 'add_prefix_space': true}}", "the", "\xC4\xA0the"},
+    {pre_tokenizer_table, "Split", SPLIT("Isolated", "false"), "the-the", "the|-|the"},
+    {pre_tokenizer_table, "Split", SPLIT("Removed", "false"), "a-the--e-", "a|the|e"},
+    {pre_tokenizer_table, "Split", SPLIT("Removed", "true"), "a-the--e-", "-|-|-|-"},
+    {pre_tokenizer_table, "Digits",
+     "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', "
+     "'individual_digits': true}" BL, "123", "1|2|3"},
+    {pre_tokenizer_table, "Sequence", SPLIT("Isolated", "true"), "the", "the"},
+    {post_processor_table, "ByteLevel",
+     "{'post_processor': {'type': 'ByteLevel', 'trim_offsets': true}}", "the", "the"},
+    {post_processor_table, "TemplateProcessing",
+     "{'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': {'id': "
+     "'<|a|>', 'type_id': 0}}, {'Sequence': {'id': 'A', 'type_id': 0}}], 'pair': [], "
+     "'special_tokens': {'<|a|>': {'id': '<|a|>', 'ids': [298], 'tokens': ['<|a|>']}}}}",
+     "the", "the"},
+    {post_processor_table, "Sequence",
+     "{'post_processor': {'type': 'Sequence', 'processors': [{'type': 'ByteLevel'}]}}",
+     "the", "the"},
+    {decoder_table, "ByteLevel", "{'decoder': {'type': 'ByteLevel'}}", "the", "the"},
+};
+
+static void test_stages(void **state) {
+    (void)state;
+    const struct stage_kind *const tables[] = {normalizer_table, pre_tokenizer_table,
+                                               post_processor_table, decoder_table};
+    for (size_t i = 0; i < ARRAY_LEN(tables); i++)
+        for (const struct stage_kind *k = tables[i]; k->type; k++) {
+            bool found = false;
+            for (size_t c = 0; c < ARRAY_LEN(stage_cases); c++)
+                found |= stage_cases[c].table == tables[i] && !strcmp(stage_cases[c].type, k->type);
+            if (!found)
+                fail_msg("%s has no case", k->type);
+        }
+    json_t *base = sample_json();
+    for (size_t c = 0; c < ARRAY_LEN(stage_cases); c++) {
+        struct err e = {0};
+        struct tokenizer *t = with_overlay(base, stage_cases[c].overlay, &e);
+        if (!t)
+            fail_msg("%s: %s", stage_cases[c].overlay, e.msg);
+        assert_pieces(t, stage_cases[c].text, true, stage_cases[c].expected);
+        tokenizer_free(t);
+    }
+    json_decref(base);
+}
+
+/* Behaviors on the reference's own example, whole pieces made visible by a vocabulary of them. */
+static void test_behaviors(void **state) {
+    (void)state;
+    static const struct {
+        const char *behavior, *expected;
+    } cases[] = {
+        {"Isolated", "the|-|final|-|-|countdown"},
+        {"Removed", "the|final|countdown"},
+        {"MergedWithPrevious", "the-|final-|-|countdown"},
+        {"MergedWithNext", "the|-final|-|-countdown"},
+        {"Contiguous", "the|-|final|--|countdown"},
+    };
+    static const char *const words[] = {"the", "the-", "-", "--", "final", "final-", "-final",
+                                        "countdown", "-countdown"};
+    json_t *base = json_object(), *vocab = json_object();
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        json_object_set_new(vocab, words[i], json_integer((json_int_t)i));
+    json_object_set_new(base, "model", json_pack("{s:s, s:b, s:o, s:[]}", "type", "BPE",
+                                                 "ignore_merges", 1, "vocab", vocab, "merges"));
+    json_object_set_new(base, "decoder", json_pack("{s:s}", "type", "ByteLevel"));
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        struct err e = {0};
+        char *overlay = xasprintf(
+            "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Split', "
+            "'pattern': {'Regex': '-'}, 'behavior': '%s', 'invert': false}" BL,
+            cases[c].behavior);
+        struct tokenizer *t = with_overlay(base, overlay, &e);
+        if (!t)
+            fail_msg("%s", e.msg);
+        assert_pieces(t, "the-final--countdown", false, cases[c].expected);
+        tokenizer_free(t);
+        free(overlay);
+    }
+    json_decref(base);
+}
+
+/* Llama 3's and Qwen2's layout: Split by their pattern, then ByteLevel without one. */
+static void test_split_patterns(void **state) {
+    (void)state;
+    static const struct {
+        const char *pattern, *text, *expected;
+    } cases[] = {
+        {"(?i:\\u0027(?:s|t|re|ve|m|ll|d))|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "
+         "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+",
+         "I'M 1234  x\n\n (y)",
+         "I|'M|\xC4\xA0|123|4|\xC4\xA0|\xC4\xA0x|\xC4\x8A\xC4\x8A|\xC4\xA0(|y|)"},
+        {"\\\\p{N}", "a12", "a|1|2"},
+        {"(?=[A-Z])", "camelCaseX", "camel|Case|X"},
+        {"x*", "axxb", "a|xx|b"},
+    };
+    json_t *base = sample_json();
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        struct err e = {0};
+        char *overlay = xasprintf(
+            "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Split', "
+            "'pattern': {'Regex': '%s'}, 'behavior': 'Isolated', 'invert': false}" BL,
+            cases[c].pattern);
+        struct tokenizer *t = with_overlay(base, overlay, &e);
+        if (!t)
+            fail_msg("%s", e.msg);
+        // cut at the pieces' ends: letters of a piece stand together, whatever the merges
+        struct segments seg = {0};
+        struct str got = {0};
+        pcre2_match_data *md = pcre2_match_data_create(1, NULL);
+        const char *s = cases[c].text;
+        regex_segments(t->pre[0].re, md, s, strlen(s), &seg);
+        for (int i = 0; i < seg.n; i++)
+            if (seg.v[i].b > seg.v[i].a) {
+                str_add(&got, got.len ? "|" : "");
+                byte_letters(s + seg.v[i].a, seg.v[i].b - seg.v[i].a, &got);
+            }
+        assert_string_equal(got.s, cases[c].expected);
+        assert_round_trip(t, s, strlen(s));
+        str_release(&got);
+        free(seg.v);
+        pcre2_match_data_free(md);
+        tokenizer_free(t);
+        free(overlay);
+    }
+    json_decref(base);
+}
+
+static void test_save_load(void **state) {
+    (void)state;
+    struct err e = {0};
+    struct tokenizer *t = train_sample(300);
+    const char *path = test_path("tokenizer.json");
+    assert_ok(tokenizer_save(t, path, &e), &e);
+    struct tokenizer *u = tokenizer_load(path, &e);
+    assert_non_null(u);
+    assert_int_equal(t->json_len, u->json_len);
+    assert_memory_equal(t->json, u->json, t->json_len);
+    for (int32_t id = 0; id < 300; id++)
+        assert_string_equal(tokenizer_token(t, id), tokenizer_token(u, id));
+    tokenizer_free(t);
+    tokenizer_free(u);
+    assert_null(tokenizer_load(test_path("nothing here"), &e));
+    assert_contains(e.msg, "nothing here");
+}
+
+/* ---- hostile files ---- */
+static void test_refusals(void **state) {
+    (void)state;
+    static const struct {
+        const char *overlay, *message;
+    } cases[] = {
+        {"{'version': '2.0'}", "version: expected \"1.0\""},
+        {"{'normalizer': {'type': 'Strip'}}", "normalizer.type: \"Strip\" is not supported"},
+        {"{'normalizer': {'type': 'NFC', 'x': 1}}", "normalizer: key \"x\" is not supported"},
+        {"{'normalizer': 7}", "normalizer: expected an object with a \"type\", got a number"},
+        {"{'pre_tokenizer': null}", "pre_tokenizer: expected ByteLevel as its last step, got null"},
+        {"{'pre_tokenizer': {'type': 'Whitespace'}}", "\"Whitespace\" is not supported"},
+        {"{'pre_tokenizer': {'type': 'ByteLevel', 'use_regx': true}}", "hint: use_regex?"},
+        {"{'pre_tokenizer': {'type': 'ByteLevel', 'use_regex': 1}}", "expected true or false"},
+        {SPLIT("Isolatd", "false"), "pre_tokenizer.pretokenizers[0].behavior"},
+        {SPLIT("Isolated", "3"), "pretokenizers[0].invert: expected true or false"},
+        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '('}, 'behavior': "
+         "'Isolated'}}", "does not compile"},
+        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '[a[b]]'}, "
+         "'behavior': 'Isolated'}}", "a class inside a class"},
+        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '[a&&b]'}, "
+         "'behavior': 'Isolated'}}", "&& inside a class"},
+        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '(?m:.)'}, "
+         "'behavior': 'Isolated'}}", "the option m"},
+        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'String': ''}, 'behavior': "
+         "'Isolated'}}", "not empty"},
+        {"{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'ByteLevel'}, "
+         "{'type': 'Digits'}]}}", "expected ByteLevel as the last step"},
+        {"{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': {}}}", "expected a list"},
+        {"{'decoder': null}", "decoder: expected ByteLevel"},
+        {"{'decoder': {'type': 'Metaspace'}}", "\"Metaspace\" is not supported"},
+        {"{'post_processor': {'type': 'BertProcessing'}}", "\"BertProcessing\" is not supported"},
+        {"{'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': "
+         "{'id': '<s>'}}], 'special_tokens': {}}}", "\"<s>\" has no entry"},
+        {"{'model': null}", "model: expected an object"},
+        {"{'model': {'type': 'Unigram'}}", "model.type: \"Unigram\" is not supported"},
+        {"{'model': {'type': 'BPE', 'vocab': [], 'merges': []}}", "model.vocab: expected an obj"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': -1}, 'merges': []}}", "expected an id"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 4000000000}, 'merges': []}}", "expected an id"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': '1'}, 'merges': []}}", "got a string"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1, 'b': 1}, 'merges': []}}", "is taken by"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': 3}}", "merges: expected a list"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': ['a  a']}}", "one blank"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': ['a a']}}", "\"aa\" is not"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1, 'aa': 2}, 'merges': ['a a', "
+         "['a', 'a']]}}", "merges[1]"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1, 'aa': 2}, 'merges': [['a', 'a'], "
+         "'a a']}}", "as in the first merge"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'byte_fallback': true}}",
+         "byte_fallback"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'dropout': 0.1}}",
+         "dropout"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'unk_token': 'u'}}",
+         "unk_token"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], "
+         "'end_of_word_suffix': '</w>'}}", "end_of_word_suffix"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'new_key': 1}}",
+         "key \"new_key\" is not supported"},
+        {"{'added_tokens': {}}", "added_tokens: expected a list"},
+        {"{'added_tokens': [3]}", "added_tokens[0].content"},
+        {"{'added_tokens': [{'id': 5, 'content': '<x>'}]}", "expected id 298"},
+        {"{'added_tokens': [{'id': 298, 'content': 'the'}]}", "as in the vocabulary"},
+    };
+    json_t *base = sample_json();
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        struct err e = {0};
+        struct tokenizer *t = with_overlay(base, cases[c].overlay, &e);
+        if (t)
+            fail_msg("accepted: %s", cases[c].overlay);
+        assert_contains(e.msg, "t.json: ");
+        assert_contains(e.msg, cases[c].message);
+    }
+    json_decref(base);
+}
+
+static void test_broken_json(void **state) {
+    (void)state;
+    struct tokenizer *t = train_sample(260);
+    struct err e = {0};
+    for (size_t n = 0; n + 1 < t->json_len; n += 37) {      // the last byte closes the object
+        assert_null(tokenizer_parse(t->json, n, "cut.json", &e));
+        assert_contains(e.msg, "cut.json:");
+    }
+    struct rng *r = rng_new(4);
+    char *copy = xmalloc(t->json_len);
+    for (int i = 0; i < 300; i++) {         // one bad byte: refused or read, no crash
+        memcpy(copy, t->json, t->json_len);
+        copy[rng_below(r, t->json_len)] = (char)rng_below(r, 256);
+        struct tokenizer *u = tokenizer_parse(copy, t->json_len, "bad.json", &e);
+        if (u)
+            assert_round_trip(u, "a", 0);
+        tokenizer_free(u);
+    }
+    free(copy);
+    rng_free(r);
+    tokenizer_free(t);
+    const char *twice = "{'version': '1.0', 'version': '1.0'}";
+    assert_null(tokenizer_parse(twice, strlen(twice), "twice.json", &e));
+    assert_contains(e.msg, "twice.json:1:");
+}
+
+/* A pattern that would run for ever ends at its limit, and the text still comes through. */
+static void test_hostile_pattern(void **state) {
+    (void)state;
+    json_t *base = sample_json();
+    struct err e = {0};
+    struct tokenizer *t = with_overlay(
+        base, "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Split', "
+        "'pattern': {'Regex': '(a+)+$'}, 'behavior': 'Isolated', 'invert': false}" BL, &e);
+    assert_non_null(t);
+    enum log_level was = log_threshold;
+    log_threshold = LOG_ERROR;
+    assert_round_trip(t, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 51);
+    log_threshold = was;
+    tokenizer_free(t);
+    json_decref(base);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_behaviors),
+        cmocka_unit_test(test_split_patterns),
+        cmocka_unit_test(test_save_load),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_broken_json),
+        cmocka_unit_test(test_hostile_pattern),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
