@@ -2,9 +2,9 @@
  *
  * cert.h — the freeze certificate: freeze.json beside a checkpoint.
  *
- * {"format": "keel-freeze-1", "parent": {"path", "sha256"}, "units": {"path", "sha256", "selected",
- *  "hash"}, "frozen_entries", "total_entries", "tensors": [{"name", "axis": rows|cols|all, "frozen":
- *  "0-3,7,9-12", "entries", "sha256"}, ...]}
+ * {"format": "keel-freeze-1", "parent": {"path", "sha256"}, "units": {"path", "sha256",
+ *  "selected", "hash"}, "frozen_entries", "total_entries", "tensors": [{"name",
+ *  "axis": rows|cols|all, "frozen": "0-3,7,9-12", "entries", "sha256"}, ...]}
  * sha256 is over the stored bytes of the frozen entries in row-major order. It is computed from the
  * parent and must hold for the child: verify needs the child's bytes and the certificate alone.
  */
@@ -14,7 +14,8 @@
 #include "model/mask.h"
 
 /* Writes dir/freeze.json for the freezes set on `m` (mask_freeze), hashing the bytes that are in
- * dir's safetensors now. -1 and *e if they differ from the parent's (parent_dir NULL: not compared).*/
+ * dir's safetensors now. -1 and *e if they differ from the parent's (parent_dir NULL: not
+ * compared). */
 int cert_write(const char *dir, const struct model *m, const char *parent_dir,
                const char *units_path, const char *selected, const struct mask *mask,
                struct err *e) MUST_CHECK;

@@ -2,10 +2,10 @@
  *
  * cmd_inspect_show.c — keel inspect show and tensor.
  *
- * show reads headers only (unless hashes are asked for), so its time does not depend on the size of
- * the weights. Totals group tensors by name with layer numbers replaced by "*": the shape of an
- * architecture in a dozen lines. tensor makes two passes over the mapped data in double: mean first,
- * then squared deviations.
+ * show reads headers only (unless hashes are asked for), so its time does not depend on the size
+ * of the weights. Totals group tensors by name with layer numbers replaced by "*": the shape of an
+ * architecture in a dozen lines. tensor makes two passes over the mapped data in double: mean
+ * first, then squared deviations.
  */
 #include <fnmatch.h>
 #include <math.h>
@@ -114,8 +114,8 @@ static json_t *tensors_json(const struct weights *w, const struct show *o) {
     for (int i = 0; i < weights_count(w); i++) {
         const struct weight *t = weights_at(w, i);
         json_t *row = json_pack("{s:s, s:s, s:o, s:I}", "name", t->en->name, "dtype",
-                                dtype_table[t->en->dtype].name, "shape", shape_json(t->en), "parameters",
-                                (json_int_t)t->en->count);
+                                dtype_table[t->en->dtype].name, "shape", shape_json(t->en),
+                                "parameters", (json_int_t)t->en->count);
         char hex[65];
         if (o->hash) {
             tensor_hash(t, hex);

@@ -2,9 +2,9 @@
  *
  * diff.c — one pass over both files, sums kept per tensor, and per row and column where units live.
  *
- * A unit's change is the sum over the lines that unit_part_table gives it, so tensors are read once,
- * whatever the number of units. Sums are in double; each tensor is summed by one thread in one
- * order, so any number of threads prints the same digits.
+ * A unit's change is the sum over the lines that unit_part_table gives it, so tensors are read
+ * once, whatever the number of units. Sums are in double; each tensor is summed by one thread in
+ * one order, so any number of threads prints the same digits.
  */
 #include "ckpt/diff.h"
 

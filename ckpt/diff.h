@@ -2,8 +2,8 @@
  *
  * diff.h — two checkpoints compared: tensor by tensor, and unit by unit.
  *
- * Entries of one dtype are compared by their stored bits, entries of different dtypes by value, so a
- * copy in another dtype reads "same values". A tied head is compared with the other side's
+ * Entries of one dtype are compared by their stored bits, entries of different dtypes by value, so
+ * a copy in another dtype reads "same values". A tied head is compared with the other side's
  * embedding. Any two shardings compare.
  */
 #ifndef KEEL_DIFF_H

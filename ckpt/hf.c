@@ -2,9 +2,9 @@
  *
  * hf.c — open a model folder, save a model folder.
  *
- * Loading walks the model's own parameter list: every parameter must be in the files with its exact
- * shape, every tensor of the files must be a parameter or be known to carry nothing. All missing and
- * extra names are told at once. A random or skipped tensor never passes silently.
+ * Loading walks the model's own parameter list: every parameter must be in the files with its
+ * exact shape, every tensor of the files must be a parameter or be known to carry nothing. All
+ * missing and extra names are told at once. A random or skipped tensor never passes silently.
  *
  * Saving is a copy of the origin with new weights: texts of JSON files are kept as they were read,
  * other files are carried over byte for byte, except what is weights in any format or the record of
@@ -69,7 +69,8 @@ static int check_tensors(const struct model *m, const struct weights *w, const c
         tensor_shape_text(&p->t, want, sizeof want);
         weight_shape_text(en, got, sizeof got);
         if (strcmp(want, got) != 0) {
-            err_set(e, "%s: %s: expected shape %s by config.json, got %s", path, p->name, want, got);
+            err_set(e, "%s: %s: expected shape %s by config.json, got %s", path, p->name, want,
+                    got);
             goto out;
         }
         if (!dtype_table[en->dtype].can_compute) {
@@ -372,12 +373,13 @@ int hf_save(const struct hf *h, const struct model *model, const char *dir, stru
     if (!m)
         BUG("hf_save: no model");
     const bool fresh = !h->dir;
-    /* A template chosen after opening is what the model was trained with: the folder must say so. */
+    /* A template chosen after opening is what the model was trained with: the folder says so. */
     const struct chat_template *named = h->chat_jinja ? chat_find_jinja(h->chat_jinja) : NULL;
-    const bool new_chat = !fresh && h->chat && h->chat != named && h->chat->jinja && *h->chat->jinja;
+    const char *jinja = h->chat && h->chat != named ? h->chat->jinja : NULL;
+    const bool new_chat = !fresh && jinja && *jinja;
     char *tokenizer_path = path_join(dir, "tokenizer.json");
     char *tokenizer_config = fresh ? hf_tokenizer_config_fresh(&m->cfg, h->tokenizer, h->chat)
-        : new_chat ? hf_tokenizer_config_with_chat(h->tokenizer_config_json, h->chat->jinja)
+        : new_chat ? hf_tokenizer_config_with_chat(h->tokenizer_config_json, jinja)
         : copy_or_null(h->tokenizer_config_json);
     int rc = dir_make(dir, e);
     if (rc == 0)

@@ -2,12 +2,12 @@
  *
  * hf_config.c — config.json, generation_config.json and tokenizer_config.json.
  *
- * Three tables read a config: plain keys (type, range, default), keys that Keel does not compute and
- * therefore accepts only in their neutral value, and the few keys with two spellings. Everything
- * else is kept in the text and written back, because other tools may need it. A wrong rope base or
- * an ignored window trains silently to garbage, so the neutral table is generous: keys of related
- * families that leaked into a file are refused too, by name.
- * Defaults are those of transformers' LlamaConfig.
+ * Three tables read a config: plain keys (type, range, default), keys that Keel does not compute
+ * and therefore accepts only in their neutral value, and the few keys with two spellings.
+ * Everything else is kept in the text and written back, because other tools may need it. A wrong
+ * rope base or an ignored window trains silently to garbage, so the neutral table is generous:
+ * keys of related families that leaked into a file are refused too, by name. Defaults are those of
+ * transformers' LlamaConfig.
  */
 #include "ckpt/hf_config.h"
 
@@ -177,8 +177,8 @@ static int check_rope_dict(const struct reading *r, const char *key) {
     const json_t *type = json_object_get(d, "rope_type");
     if (!type)
         type = json_object_get(d, "type");
-    const bool plain = type ? json_is_string(type) && strcmp(json_string_value(type), "default") == 0
-                            : json_object_get(d, "factor") == NULL;
+    const char *text = json_string_value(type);
+    const bool plain = type ? text && strcmp(text, "default") == 0 : !json_object_get(d, "factor");
     if (!plain) {
         char what[80];
         snprintf(what, sizeof what, "%s.%s", key,

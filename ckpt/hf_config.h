@@ -15,8 +15,8 @@ int hf_config_parse(const char *text, size_t len, const char *path, struct model
 /* Stop tokens of generation_config.json; *n stays as it is when the file names none. */
 int hf_generation_eos(const char *text, const char *path, int vocab_size, int32_t *eos, int *n,
                       struct err *e) MUST_CHECK;
-/* The template of tokenizer_config.json: a string, or "default" of a list; NULL: none. *e.msg is set
- * when the file cannot be read. Caller frees. */
+/* The template of tokenizer_config.json: a string, or "default" of a list; NULL: none. *e.msg is
+ * set when the file cannot be read. Caller frees. */
 char *hf_chat_jinja(const char *text, const char *path, struct err *e);
 
 /* config.json with its dtype key set: the same text when it already says so. Callers free. */

@@ -9,7 +9,8 @@
 
 #include "model/base.h"
 
-/* One object; repeated keys are refused. NULL and "path:line:col: ..." in *e. Caller: json_decref. */
+/* One object; repeated keys are refused. NULL and "path:line:col: ..." in *e. Caller:
+ * json_decref. */
 json_t *jsonfile_parse(const char *text, size_t len, const char *path, struct err *e) MUST_CHECK;
 json_t *jsonfile_read(const char *path, struct err *e) MUST_CHECK;
 /* "path:line:col: key: message", where `key` ("rope_parameters.rope_theta") stands in text; -1. */

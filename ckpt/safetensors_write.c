@@ -2,11 +2,11 @@
  *
  * safetensors_write.c — the writer: byte for byte what the reference writer gives.
  *
- * Order: dtype descending (the enum is in the format's alignment order), then name by bytes, so that
- * every tensor lies at a multiple of its element size. JSON without blanks, metadata first and
- * sorted, blanks up to a multiple of 8. Tensors that live as `real` are converted chunk by chunk
- * while writing. The file is written aside, synced and renamed: readers that map the old file keep
- * reading the old bytes, even when they are the source of the new ones.
+ * Order: dtype descending (the enum is in the format's alignment order), then name by bytes, so
+ * that every tensor lies at a multiple of its element size. JSON without blanks, metadata first
+ * and sorted, blanks up to a multiple of 8. Tensors that live as `real` are converted chunk by
+ * chunk while writing. The file is written aside, synced and renamed: readers that map the old
+ * file keep reading the old bytes, even when they are the source of the new ones.
  */
 #include "ckpt/safetensors.h"
 

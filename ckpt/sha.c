@@ -2,8 +2,8 @@
  *
  * sha.c — the one door to libcrypto.
  *
- * EVP's calls fail only when memory runs out or the library was built without SHA-256; neither is an
- * error of the outside world, so both end in BUG and callers stay free of checks. The digest is
+ * EVP's calls fail only when memory runs out or the library was built without SHA-256; neither is
+ * an error of the outside world, so both end in BUG and callers stay free of checks. The digest is
  * FIPS 180-4's; libcrypto uses the processor's SHA instructions, which a plain loop would not.
  */
 #include "ckpt/sha.h"

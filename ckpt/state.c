@@ -2,9 +2,10 @@
  *
  * state.c — training state in one .safetensors file, and folders that appear whole or not at all.
  *
- * Arrays are one-dimensional tensors of `real`, texts are metadata: any safetensors reader opens the
- * file. Arrays are stored in the arithmetic type, never rounded, because resuming must continue bit
- * for bit; a file of the other build (float against double) is refused instead of converted.
+ * Arrays are one-dimensional tensors of `real`, texts are metadata: any safetensors reader opens
+ * the file. Arrays are stored in the arithmetic type, never rounded, because resuming must
+ * continue bit for bit; a file of the other build (float against double) is refused instead of
+ * converted.
  *
  * A folder is prepared as "<final>.tmp" and renamed. When an older one is in the way it becomes
  * "<final>.old" first; a crash between the two renames leaves that, and the next folder_begin puts

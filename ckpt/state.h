@@ -3,7 +3,7 @@
  * state.h — training state: what a checkpoint needs beyond the model folder to resume bit for bit.
  *
  * checkpoint-N/ is a complete HF folder plus state.safetensors: the parameters in `real` (exact,
- * whatever the folder's dtype), optimizer moments, and metadata strings (step, tokens, rng, hashes).
+ * whatever the folder's dtype), optimizer moments, metadata strings (step, tokens, rng, hashes).
  * A checkpoint is written to a temporary folder, synced, then renamed: it is there whole or not.
  */
 #ifndef KEEL_STATE_H

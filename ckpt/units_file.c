@@ -315,7 +315,8 @@ static int cmp_ranked(const void *a, const void *b) {
     return x->id < y->id ? -1 : 1;
 }
 
-/* out[i] = (i_s - mean) / deviation over the n units of one layer and kind; 0 where all are equal. */
+/* out[i] = (i_s - mean) / deviation over the n units of one layer and kind; 0 where all are
+ * equal. */
 static void zscore(const float *i_s, int n, double *out) {
     double mean = 0, m2 = 0;
     for (int i = 0; i < n; i++)

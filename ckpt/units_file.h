@@ -5,8 +5,8 @@
  * For each kind K in the map (mlp, and attn or head), tensors over [L, units a layer]:
  *   K.class U8 (enum unit_class)    K.i_s, K.i_u F32 (importance for safety and utility)
  *   K.difference, K.sum F32 (normalised, as ranked)
- * Metadata: format version, the model's hash, data hashes, method, shares, seed. It is the interface
- * between attrib and everything that freezes.
+ * Metadata: format version, the model's hash, data hashes, method, shares, seed. It is the
+ * interface between attrib and everything that freezes.
  */
 #ifndef KEEL_UNITS_FILE_H
 #define KEEL_UNITS_FILE_H

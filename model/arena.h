@@ -18,9 +18,9 @@
 #include "model/base.h"
 
 struct arena;
-struct arena *arena_new(size_t reserve);            /* bytes of address space; 0: 64 GiB (virtual) */
+struct arena *arena_new(size_t reserve);            /* bytes of address space; 0: 64 GiB */
 void arena_free(struct arena *a);                   /* NULL is allowed */
-void *arena_alloc(struct arena *a, size_t n);       /* uninitialised; dies when the reserve is spent */
+void *arena_alloc(struct arena *a, size_t n);       /* uninitialised; dies when all is spent */
 void *arena_zalloc(struct arena *a, size_t n);      /* zeroed */
 size_t arena_mark(const struct arena *a);
 void arena_release(struct arena *a, size_t mark);

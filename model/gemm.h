@@ -24,7 +24,8 @@ int gemm_thread_index(void);            /* of the calling thread in a parallel r
 
 /* Settings that the libraries read only when they are loaded; where one is missing, sets it and
  * re-executes the program once (argv is main's). A user's own settings are respected.
- *   OPENBLAS_CORETYPE  OpenBLAS falls back to kernels several times slower on processors that it does
+ *   OPENBLAS_CORETYPE  OpenBLAS falls back to kernels several times slower on processors that it
+ *   does
  *                      not know: set when the chosen ones are below what the processor can run
  *   GOMP_SPINCOUNT     idle OpenMP threads spin for a millisecond by default; when another program
  *                      wants the cores that costs a factor of 10 to 20 (measured), a short spin

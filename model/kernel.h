@@ -60,8 +60,8 @@ static inline real fast_exp(real x) {
 #endif
 }
 
-/* Largest of x[n], n >= 1; NaN is passed over. Lanes of their own keep the loop vectorisable without
- * assumptions about NaN. */
+/* Largest of x[n], n >= 1; NaN is passed over. Lanes of their own keep the loop vectorisable
+ * without assumptions about NaN. */
 static inline real row_max(const real *x, int64_t n) {
     enum { LANES = 16 };
     real top[LANES];

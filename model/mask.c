@@ -3,9 +3,9 @@
  * mask.c — sets of units as one byte a unit, and what they mean for parameters.
  *
  * A set is kept over units, never over parameters: algebra, counts and hashes stay exact, and the
- * rows and columns follow from unit_part_table when they are asked for. A shared row (GQA) counts as
- * covered when any of its units is in the set, so a frozen channel is frozen as a whole.
- * One byte a unit, not one bit: half a million units for a 7B model, and every loop stays plain.
+ * rows and columns follow from unit_part_table when they are asked for. A shared row (GQA) counts
+ * as covered when any of its units is in the set, so a frozen channel is frozen as a whole. One
+ * byte a unit, not one bit: half a million units for a 7B model, and every loop stays plain.
  */
 #include "model/mask.h"
 

@@ -42,8 +42,8 @@ struct node *g_silu(struct graph *g, struct node *x);
 /* y = silu(gate) * up */
 struct node *g_swiglu(struct graph *g, struct node *gate, struct node *up);
 /* Half-split rotary embedding of x[T, N*D]: y[i] = x[i] cos - x[i+D/2] sin,
- * y[i+D/2] = x[i+D/2] cos + x[i] sin. table[T,D], borrowed until step end: for each token D/2 cosines,
- * then D/2 sines of position * inv_freq[i]. */
+ * y[i+D/2] = x[i+D/2] cos + x[i] sin. table[T,D], borrowed until step end: for each token D/2
+ * cosines, then D/2 sines of position * inv_freq[i]. */
 struct node *g_rope(struct graph *g, struct node *x, int head_dim, const real *table);
 
 /* Keys and values of earlier tokens, for generation. Layout per layer: [S, capacity, K*D]. */

@@ -4,9 +4,9 @@
  *
  * A unit is a set of channels of a tap: one MLP neuron, one column of the concatenated heads, or
  * the D columns of a head. Each row of unit_part_table carries channels over to one matrix: the
- * channel is its row or column, except where key/value heads are shared (GQA): channel h D + d reads
- * row (h / (H/K)) D + d of k and v. Freezing, rewinding and diffs of checkpoints all follow from
- * this table; another architecture adds rows.
+ * channel is its row or column, except where key/value heads are shared (GQA): channel h D + d
+ * reads row (h / (H/K)) D + d of k and v. Freezing, rewinding and diffs of checkpoints all follow
+ * from this table; another architecture adds rows.
  */
 #include "model/unit.h"
 

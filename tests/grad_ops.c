@@ -58,7 +58,9 @@ static struct node *b_sum(struct graph *g, struct node **in) {
 static struct node *b_rows(struct graph *g, struct node **in) {
     return g_rows(g, in[0], rows_idx, 4);
 }
-static struct node *b_linear(struct graph *g, struct node **in) { return g_linear(g, in[0], in[1]); }
+static struct node *b_linear(struct graph *g, struct node **in) {
+    return g_linear(g, in[0], in[1]);
+}
 static struct node *b_linear_twice(struct graph *g, struct node **in) {
     return g_add(g, g_linear(g, in[0], in[1]), g_linear(g, g_silu(g, in[0]), in[1]));
 }
@@ -69,7 +71,9 @@ static struct node *b_rms(struct graph *g, struct node **in) {
     return g_rms_norm(g, in[0], in[1], 1e-5);
 }
 static struct node *b_silu(struct graph *g, struct node **in) { return g_silu(g, in[0]); }
-static struct node *b_swiglu(struct graph *g, struct node **in) { return g_swiglu(g, in[0], in[1]); }
+static struct node *b_swiglu(struct graph *g, struct node **in) {
+    return g_swiglu(g, in[0], in[1]);
+}
 static struct node *b_swiglu_same(struct graph *g, struct node **in) {
     return g_swiglu(g, in[0], in[0]);
 }

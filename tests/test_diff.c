@@ -160,8 +160,8 @@ static void units_that_moved(void **state) {
     const real *down = tensor_data(&model_layer_param(a, 1, "mlp.down_proj.weight")->t);
     double a2 = 0;
     for (int i = 0; i < 16; i++)
-        a2 += (double)(gate[7 * 16 + i] * gate[7 * 16 + i]) + (double)(up[7 * 16 + i] * up[7 * 16 + i])
-            + (double)(down[i * 24 + 7] * down[i * 24 + 7]);
+        a2 += pow((double)gate[7 * 16 + i], 2) + pow((double)up[7 * 16 + i], 2)
+            + pow((double)down[i * 24 + 7], 2);
     assert_near(diff_rel_l2(&d->units[unit_id(&map, neuron)]), sqrt(5 / a2), 1e-5, 0, "relative");
     diff_free(d);
     model_free(a);
@@ -179,7 +179,8 @@ static void tied_heads_and_units_that_do_not_fit(void **state) {
     diff_free(d);
     const struct model_config cfg = test_config();
     const struct unit_map map = unit_map_make(&cfg, 1 << UNIT_MLP);
-    assert_null(diff_open(test_path("untied.safetensors"), test_path("tied.safetensors"), &map, &e));
+    assert_null(diff_open(test_path("untied.safetensors"), test_path("tied.safetensors"), &map,
+                          &e));
     assert_contains(e.msg, "the units need a matrix of 24 rows");
     assert_null(diff_open(test_path("untied.safetensors"), test_path("none"), NULL, &e));
     assert_contains(e.msg, "none: cannot open");

@@ -55,11 +55,11 @@ static const struct {
     {"\"mlp_bias\":true", "config.json:2:1: mlp_bias: biases in the MLP are not supported"},
     {"\"quantization_config\":{\"bits\":4}", "quantization_config: quantised weights"},
     {"\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0}",
-     "rope_scaling.rope_type: expected \"default\" (rope scaling is not supported), got \"llama3\""},
+     "rope_scaling.rope_type: expected \"default\" (rope scaling is not supported), got \"llam"},
     {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}", "got \"linear\""},
     {"\"rope_scaling\":{\"factor\":2.0}", "rope_scaling.factor"},
     {"\"rope_parameters\":{\"rope_type\":\"yarn\"}", "got \"yarn\""},
-    {"\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1}}", "one set of parameters a layer"},
+    {"\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1}}", "one set of parameters a"},
     {"\"rope_parameters\":{\"partial_rotary_factor\":0.5}", "expected 1, got 0.5"},
     {"\"partial_rotary_factor\":0.5", "partial rotary"},
     {"\"hidden_act\":\"gelu\"", "hidden_act: expected \"silu\", got \"gelu\""},
@@ -109,7 +109,9 @@ static void configs_are_judged(void **state) {
             assert_contains(e.msg, "config.json:");
         }
     }
-    static const char *const heads[] = {"\"model_type\":\"mistral\"", "\"model_type\":7", "\"a\":1"};
+    static const char *const heads[] = {
+        "\"model_type\":\"mistral\"", "\"model_type\":7", "\"a\":1",
+    };
     for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
         struct err e = {0};
         struct model_config c;
@@ -162,7 +164,7 @@ static void both_generations_of_keys(void **state) {
     assert_true(config_of(BASE, "\"rope_parameters\":{\"rope_theta\":5e5}").rope_theta == 5e5);
     assert_true(config_of(BASE, "\"rope_theta\":1e4,\"rope_parameters\":{\"rope_theta\":1000000}")
                 .rope_theta == 1e6);
-    assert_true(config_of(BASE, "\"rope_theta\":7e5,\"rope_parameters\":{\"rope_type\":\"default\"}")
+    assert_true(config_of(BASE, "\"rope_theta\":7e5,\"rope_parameters\":{\"type\":\"default\"}")
                 .rope_theta == 7e5);
     assert_int_equal(config_of(BASE, "\"torch_dtype\":\"float16\"").dtype, DTYPE_F16);
     assert_int_equal(config_of(BASE, "\"dtype\":\"bfloat16\"").dtype, DTYPE_BF16);
@@ -322,7 +324,8 @@ static void foreign_keys_and_files_stay(void **state) {
     struct err e = {0};
     const char *dir = make_folder("origin", false, DTYPE_F32), *out = test_path("copy");
     char *text = slurp(dir, "config.json");
-    char *more = xasprintf("{\"zz_unknown\": {\"a\": [1, 2.50, \"x\"]}, \"small\": 1e-05,%s", text + 1);
+    char *more = xasprintf("{\"zz_unknown\": {\"a\": [1, 2.50, \"x\"]}, \"small\": 1e-05,%s",
+                           text + 1);
     put(dir, "config.json", more);
     put(dir, "special_tokens_map.json", "{ \"kept\":1}");
     put(dir, "NOTICE", "keep me");
@@ -471,11 +474,11 @@ static void wrong_weights_are_named(void **state) {
         const char *says;                   /* NULL: fine */
     } cases[] = {
         {NULL, "model.layers.0.self_attn.rotary_emb.inv_freq", 2, NULL},
-        {NULL, "model.layers.0.self_attn.q_proj.bias", 16, "no place for: model.layers.0.self_attn"},
+        {NULL, "model.layers.0.self_attn.q_proj.bias", 16, "no place for: model.layers.0.self_att"},
         {"model.norm.weight", NULL, 0, "missing model.norm.weight"},
         {"lm_head.weight", NULL, 0, "missing lm_head.weight"},
         {"model.norm.weight", "norm.weight", 16, "missing model.norm.weight; unknown are norm.wei"},
-        {"model.norm.weight", "model.norm.weight", 8, "expected shape [16] by config.json, got [8]"},
+        {"model.norm.weight", "model.norm.weight", 8, "expected shape [16] by config.json, got [8"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct err e = {0};

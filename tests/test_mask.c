@@ -2,8 +2,8 @@
  *
  * test_mask.c — algebra of unit sets, and what freezing them means for every single entry.
  *
- * The expansion is checked against a naive twin that marks entries one by one from the definition of
- * a unit in unit.h, for random sets of every kind.
+ * The expansion is checked against a naive twin that marks entries one by one from the definition
+ * of a unit in unit.h, for random sets of every kind.
  */
 #include "tests/helper.h"
 
@@ -28,7 +28,8 @@ static void algebra_is_that_of_sets(void **state) {
     const struct model_config cfg = test_config();
     const struct unit_map map = unit_map_make(&cfg, 1 << UNIT_MLP | 1 << UNIT_ATTN);
     struct mask a = random_mask(&map, 1, 0.4), b = random_mask(&map, 2, 0.6);
-    struct mask both = mask_copy(&a), any = mask_copy(&a), only = mask_copy(&a), none = mask_copy(&a);
+    struct mask both = mask_copy(&a), any = mask_copy(&a);
+    struct mask only = mask_copy(&a), none = mask_copy(&a);
     mask_and(&both, &b);
     mask_or(&any, &b);
     mask_minus(&only, &b);
@@ -103,7 +104,8 @@ static void random_like_keeps_the_counts(void **state) {
 /* ---- entries ---- */
 
 /* Is entry (row, col) of the layer's matrix owned by unit u? From the definition in unit.h. */
-static bool owns(const struct model_config *c, struct unit u, const char *matrix, int row, int col) {
+static bool owns(const struct model_config *c, struct unit u, const char *matrix, int row,
+                 int col) {
     const int d = c->head_dim, group = c->num_attention_heads / c->num_key_value_heads;
     if (u.kind == UNIT_MLP)
         return (!strcmp(matrix, "gate") || !strcmp(matrix, "up")) ? row == u.index

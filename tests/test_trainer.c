@@ -703,8 +703,8 @@ static void test_signal(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (!getenv("OMP_WAIT_POLICY")) {               // read once, when a program starts: threads that
-        setenv("OMP_WAIT_POLICY", "passive", 1);    // spin would starve the processes of this test
+    if (!getenv("OMP_WAIT_POLICY")) {               // read once, when a program starts: threads
+        setenv("OMP_WAIT_POLICY", "passive", 1);    // that spin would starve this test's processes
         execv("/proc/self/exe", argv);
     }
     if (argc > 1 && strcmp(argv[1], "train") == 0) {

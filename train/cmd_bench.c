@@ -4,10 +4,10 @@
  *
  * Model sizes, tokens (a 64-bit LCG), optimizer settings and the FLOP convention are fixed, so that
  * another program can do the same work and compare losses step by step: forward = 2 * matrix
- * parameters * tokens + 4 * layers * seq * (heads * head_dim) * tokens (dense attention, causality not
- * discounted), training = 3 x, DPO = 4 x forward. Tokens a second count batch * seq a step, generated
- * tokens in gen. The machine's peak is measured in the same run: independent fused multiply-adds on
- * every thread.
+ * parameters * tokens + 4 * layers * seq * (heads * head_dim) * tokens (dense attention, causality
+ * not discounted), training = 3 x, DPO = 4 x forward. Tokens a second count batch * seq a step,
+ * generated tokens in gen. The machine's peak is measured in the same run: independent fused
+ * multiply-adds on every thread.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -88,7 +88,8 @@ static double step_sft(struct bench *b) {
     model_grad_zero(b->model);
     graph_begin(b->g, true);
     struct node *h = model_hidden(b->g, b->model, &b->b, NULL);
-    struct node *loss = g_linear_cross_entropy(b->g, h, model_head(b->g, b->model), b->labels, NULL);
+    struct node *head = model_head(b->g, b->model);
+    struct node *loss = g_linear_cross_entropy(b->g, h, head, b->labels, NULL);
     double value = (double)loss->t.data[0];
     graph_backward(b->g, loss, 1);
     update(b);

@@ -22,8 +22,8 @@ static const struct usage usage = {
     .args = "CONFIG.yaml [key=value ...]",
     .summary = "several freezing arms of one parent, same seeds, one table with intervals",
     .details = "Training keys are those of keel train; eval_steps sets the points of the curves\n"
-               "(0: ten). Every finished run is kept in output_dir/arms: an interrupted comparison\n"
-               "goes on where it stopped. Writes compare.json, config.yaml, CSV tables and\n"
+               "(0: ten). Every finished run is kept in output_dir/arms: an interrupted\n"
+               "comparison goes on where it stopped. Writes compare.json, config.yaml, CSV tables and\n"
                "report.html to output_dir. Exit status 3: a frozen parameter moved.\n"
                "\n"
                "  keel compare compare.yaml\n"

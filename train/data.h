@@ -67,8 +67,8 @@ struct data_opts {
     int max_samples;                        /* 0: all; the first ones */
     int32_t eos_id;
 };
-/* Reads all items ("file.jsonl?field=value#first:last", see jsonl.h) in order. For NEED_PROMPT seq a
- * is the prompt ready for generation. */
+/* Reads all items ("file.jsonl?field=value#first:last", see jsonl.h) in order. For NEED_PROMPT seq
+ * a is the prompt ready for generation. */
 struct dataset *dataset_load(const struct strlist *files, const struct chat_template *chat,
                              const struct tokenizer *tok, const struct data_opts *o,
                              struct err *e) MUST_CHECK;

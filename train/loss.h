@@ -8,8 +8,8 @@
  *   sigmoid  L = mean over pairs of -(1-e) log sigma(beta z) - e log sigma(-beta z)
  *            dL/du = -beta (sigma(-beta z) - e) / pairs,  dL/dv = -dL/du   (DPO, arXiv 2305.18290
  *            eq. 7; e = label_smoothing, cDPO)
- * The divisor is that of the whole update, not of the micro-batch, so k micro-batches of b equal one
- * batch of k b.
+ * The divisor is that of the whole update, not of the micro-batch, so k micro-batches of b equal
+ * one batch of k b.
  */
 #ifndef KEEL_LOSS_H
 #define KEEL_LOSS_H
@@ -19,7 +19,7 @@
 
 struct loss_opts {
     double beta, label_smoothing;
-    double divisor;                         /* learnt tokens (sft) or pairs (sigmoid) of the update */
+    double divisor;                         /* learnt tokens (sft), pairs (sigmoid) of the update */
 };
 /* Sums over a micro-batch, to be added up over the update and divided at the end. */
 struct loss_stats {

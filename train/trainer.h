@@ -21,7 +21,7 @@ struct trainer;
 struct metrics;                             /* metrics.h: JSONL log; NULL: none */
 
 struct trainer_hooks {
-    /* After update `step` (and at 0, before the first); return -1 to stop with *e. May evaluate, and
+    /* After update `step` (and at 0, before the first); return -1 to stop with *e. May evaluate and
      * save through trainer_state_save. NULL: none. */
     int (*after_step)(void *ctx, struct trainer *t, int64_t step, struct err *e);
     void *ctx;

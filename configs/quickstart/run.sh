@@ -14,7 +14,7 @@ step() {
     "$keel" "$@"
 }
 
-[ -x "$keel" ] || { echo "$0: $keel: no such program, expected it to be built (hint: make)" >&2; exit 2; }
+[ -x "$keel" ] || { echo "$0: $keel: no such program (hint: make builds it)" >&2; exit 2; }
 rm -rf "$out"
 step init configs/quickstart/01_init.yaml "$@"
 step train configs/quickstart/02_pretrain.yaml "$@"

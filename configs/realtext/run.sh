@@ -18,7 +18,7 @@ step() {
     "$keel" "$@"
 }
 
-[ -x "$keel" ] || { echo "$0: $keel: no such program, expected it to be built (hint: make)" >&2; exit 2; }
+[ -x "$keel" ] || { echo "$0: $keel: no such program (hint: make builds it)" >&2; exit 2; }
 xstest=$data/overrefusal_xstest_train.jsonl
 pairs=dpo_overrefusal_train.jsonl
 for f in "$xstest" "$data/$pairs"; do
@@ -34,7 +34,8 @@ sed -n 's/^\({"prompt": ".*",\) "label": .*/\1/p' "$xstest" > "$out/data/held_ou
 [ "$(wc -l < "$out/data/held_out.txt")" -eq "$(wc -l < "$xstest")" ] ||
     { echo "$0: $xstest: expected rows that begin with prompt and label" >&2; exit 2; }
 grep -vFf "$out/data/held_out.txt" "$data/$pairs" > "$out/data/$pairs"
-echo "$pairs: $(wc -l < "$data/$pairs") pairs, $(wc -l < "$out/data/$pairs") with prompts outside of XSTest"
+printf '%s: %s pairs, %s of them with prompts outside of XSTest\n' "$pairs" \
+    "$(wc -l < "$data/$pairs")" "$(wc -l < "$out/data/$pairs")"
 
 step init configs/realtext/01_init.yaml data_dir="$out/data" "$@"
 step train configs/realtext/02_pretrain.yaml data_dir="$out/data" "$@"

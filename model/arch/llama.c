@@ -4,8 +4,8 @@
  *
  *   h += o(attention(rope q(n1 h), rope k(n1 h), v(n1 h)));  h += down(silu(gate(n2 h)) up(n2 h))
  *
- * Parameters are asked for by name when a layer runs. Without gradients each layer's nodes are given
- * back before the next one runs; only the residual stream is carried over.
+ * Parameters are asked for by name when a layer runs. Without gradients each layer's nodes are
+ * given back before the next one runs; only the residual stream is carried over.
  */
 #include <string.h>
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * op_attention.c — causal attention over packed sequences, forward and backward, and over a KV cache.
+ * op_attention.c — causal attention over packed sequences, forward and backward, and over a KV
+ * cache.
  *
  *   S = scale q k^T (causal),  P = softmax S,  y = P v
  *   dv += P^T dy;  dP = dy v^T;  dS = scale P (dP - rowsum(P dP));  dq += dS k;  dk += dS^T q
  *
  * A work item is one block of at most BLOCK_Q queries of one head of one sequence (forward), or one
- * head of one sequence (backward, which sums over its blocks in order). A block sees only the keys up
- * to its last query, which saves about half of the square. P is not kept: backward recomputes it
+ * head of one sequence (backward, which sums over its blocks in order). A block sees only the keys
+ * up to its last query, which saves about half of the square. P is not kept: backward recomputes it
  * from q, k and the saved row log-sum-exp, so memory is linear in tokens. Under GQA backward writes
  * key and value gradients per query head and then adds the heads of a group in order.
  */

@@ -2,9 +2,9 @@
  *
  * op_linear.c — matrix layers and the embedding; the only op that knows partial freezes.
  *
- * Gradients of a weight go straight into the parameter's block (model.h). With frozen rows or columns
- * the block holds the live ones only: the matching columns of dy (rows of w) or of x (columns of w)
- * are gathered first, so the product costs what is trained and no more.
+ * Gradients of a weight go straight into the parameter's block (model.h). With frozen rows or
+ * columns the block holds the live ones only: the matching columns of dy (rows of w) or of x
+ * (columns of w) are gathered first, so the product costs what is trained and no more.
  */
 #include "model/gemm.h"
 #include "model/kernel.h"

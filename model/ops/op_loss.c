@@ -5,11 +5,11 @@
  *   p = softmax z;  L = sum_t w_t (lse(z_t) - z_t[y_t]);  dz_t = w_t (p_t - onehot y_t) dL
  *   logprob:  l_t = z_t[y_t] - lse(z_t);                  dz_t = dl_t (onehot y_t - p_t)
  *
- * The fused forms compute z = h w^T for a chunk of rows at a time, in one buffer: tokens x vocabulary
- * values are never in memory. linear_cross_entropy knows the weight of every row beforehand, so it
- * turns the chunk's logits into dz at once and multiplies them out (dh, dw at upstream gradient 1);
- * backward scales. linear_logprob learns its upstream gradients only in backward and recomputes the
- * chunk: one product more, used where a loss couples sequences (DPO).
+ * The fused forms compute z = h w^T for a chunk of rows at a time, in one buffer: tokens x
+ * vocabulary values are never in memory. linear_cross_entropy knows the weight of every row
+ * beforehand, so it turns the chunk's logits into dz at once and multiplies them out (dh, dw at
+ * upstream gradient 1); backward scales. linear_logprob learns its upstream gradients only in
+ * backward and recomputes the chunk: one product more, used where a loss couples sequences (DPO).
  */
 #include "model/gemm.h"
 #include "model/kernel.h"
