@@ -79,7 +79,7 @@ $(B)/%.o: %.c Makefile
 	$(CC) $(CFLAGS) -c -o $@ $<
 $(B)/tests/%: $(B)/tests/%.o $(HELPERS) $(LIB)
 	$(CC) $(OPT) -fopenmp -o $@ $^ $(LDLIBS) $(TESTLIBS)
-.SECONDARY:
+.PRECIOUS: $(B)/%.o
 
 # For work in progress: compiles what compiles, archives what is there.
 partial:

@@ -3,14 +3,15 @@
  * attrib_report.c — see attrib_report.h.
  *
  * The summary is what a person decides by and a program reads (terminal, --json); the details are
- * for the page. Facts are the metadata of the units file: one source, so that the report and the
- * file cannot say different things. Shading in the maps is by rank within a layer and kind, because
- * scores span orders of magnitude and a linear shade would show three units and a blank.
+ * for the page. Facts come from the metadata of the units file: one source, so that the report and
+ * the file cannot say different things. Shading in the maps is by rank within a layer and kind:
+ * scores span orders of magnitude, and a linear shade would show three units and a blank.
  */
 #include "attrib/attrib_report.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { TOP_UNITS = 10 };
 static const enum unit_class shown_order[UNIT_CLASS_COUNT] = {UNIT_SCU, UNIT_UCU, UNIT_CU, UNIT_RU};
@@ -50,13 +51,45 @@ static int class_count(const struct units *u, enum unit_class c, int layer, int 
     return n;
 }
 
+static const char *meta(const struct attrib_result *a, const char *key) {
+    const char *v = units_meta(a->units, key);
+    return v ? v : "-";
+}
+
+static void set_fact(struct report *r, const struct attrib_result *a, const char *set) {
+    char *key = xasprintf("%s set", set), *of[3];
+    static const char *const what[] = {"rows", "tokens", "sha256"};
+    for (size_t i = 0; i < ARRAY_LEN(of); i++) {
+        char *name = xasprintf("%s_%s", set, what[i]);
+        of[i] = xstrdup(meta(a, name));
+        free(name);
+    }
+    report_fact(r, key, "%s rows, %s %s tokens (sha256 %.12s)", of[0], of[1],
+                meta(a, "calibration_tokens"), of[2]);
+    for (size_t i = 0; i < ARRAY_LEN(of); i++)
+        free(of[i]);
+    free(key);
+}
+
+static void dense_fact(struct report *r, const char *key, const struct interval *v,
+                       const char *unit) {
+    if (isfinite(v->value))
+        report_fact(r, key, "%.3f [%.3f, %.3f] %s, n=%d", v->value, v->lo, v->hi, unit, v->n);
+}
+
 static void add_facts(struct report *r, const struct attrib_result *a) {
-    for (int i = 0; i < a->units->nmeta; i++)
-        report_fact(r, a->units->meta[i].key, "%s", a->units->meta[i].value);
-    report_fact(r, "dense refusal loss", "%.4f", a->dense.refusal_loss.value);
-    report_fact(r, "dense utility loss", "%.4f", a->dense.utility_loss.value);
-    if (isfinite(a->dense.logodds.value))
-        report_fact(r, "dense log-odds of refusal", "%.3f", a->dense.logodds.value);
+    report_fact(r, "model", "%s (sha256 %.12s)", meta(a, "model"), meta(a, "model_sha256"));
+    set_fact(r, a, "safety");
+    set_fact(r, a, "utility");
+    report_fact(r, "scores", "%s; I_S - I_U by %s, I_S + I_U by %s", meta(a, "score"),
+                meta(a, "norm_difference"), meta(a, "norm_sum"));
+    report_fact(r, "class sizes", "%s", meta(a, "shares"));
+    report_fact(r, "removal", "units become %s; random sets drawn %d times, seed %s",
+                strcmp(meta(a, "ablation"), "mean") ? "zero" : "their mean over the utility set",
+                a->draws, meta(a, "seed"));
+    dense_fact(r, "refusal loss, whole model", &a->dense.refusal_loss, "nats a token");
+    dense_fact(r, "utility loss, whole model", &a->dense.utility_loss, "nats a token");
+    dense_fact(r, "log-odds of refusal, whole model", &a->dense.logodds, "nats");
     if (!a->held_out)
         report_text(r, "Damage is measured on the calibration sets themselves, because "
                        "eval.refusals or eval.utility names no held-out set: it flatters the "
@@ -115,10 +148,8 @@ static void curve_row(struct report *r, const struct curve_point *p, const char 
                       const struct ablation_effect *f) {
     report_row(r);
     report_cell_text(r, "%.3g %% %s", 100 * p->share, name);
-    effect_cells(r, f);
-    report_cell_text(r, "%s", name);
-    report_cell(r, p->share);
     report_cell(r, p->units);
+    effect_cells(r, f);
 }
 
 static void curve_chart(struct report *r, const struct attrib_result *a, const char *name,
@@ -135,26 +166,29 @@ static void curve_chart(struct report *r, const struct attrib_result *a, const c
     }
 }
 
-static void add_curve(struct report *r, const struct attrib_result *a) {
+/* full: with the range of the draws and the charts. */
+static void add_curve(struct report *r, const struct attrib_result *a, bool full) {
     if (a->ncurve == 0)
         return;
     char *caption = xasprintf("Units removed ranking by ranking: change against the whole model. "
-                              "Rankings: 95 %% interval over prompts. Random: mean, interval and "
-                              "range of %d draws", a->draws);
+                              "Rankings: 95 %% interval over prompts. Random: mean and interval%s "
+                              "over %d draws", full ? ", lowest and highest" : "", a->draws);
     report_table(r, "removal_curve", caption);
     free(caption);
-    report_column(r, "removed", "", 0);
-    effect_columns(r);
-    report_column(r, "ranking", "", 0);
-    report_column(r, "share", "of all units", 3);
+    report_column(r, "removed", "share of all units", 0);
     report_column(r, "units", "", 0);
+    effect_columns(r);
     for (int i = 0; i < a->ncurve; i++) {
         const struct curve_point *p = &a->curve[i];
         for (int s = 0; s < CURVE_SERIES; s++)
             curve_row(r, p, curve_table[s].name, &p->effect[s]);
-        curve_row(r, p, "random, lowest", &p->lowest);
-        curve_row(r, p, "random, highest", &p->highest);
+        if (full) {
+            curve_row(r, p, "random, lowest", &p->lowest);
+            curve_row(r, p, "random, highest", &p->highest);
+        }
     }
+    if (!full)
+        return;
     curve_chart(r, a, "removal_refusal", "Damage to refusal", "change of refusal loss, nats/token",
                 offsetof(struct ablation_effect, refusal_loss));
     curve_chart(r, a, "removal_utility", "Damage to utility", "change of utility loss, nats/token",
@@ -190,13 +224,13 @@ static void add_search(struct report *r, const struct attrib_result *a) {
                            "units.", unit_class_table[c].name, 100 * a->search.share[c]);
 }
 
-void attrib_report_summary(struct report *r, const struct attrib_result *a) {
+void attrib_report_summary(struct report *r, const struct attrib_result *a, bool full) {
     add_facts(r, a);
     report_heading(r, "Classes");
     add_classes(r, a);
     add_removal(r, a);
     report_heading(r, "Removal curve");
-    add_curve(r, a);
+    add_curve(r, a, full);
     add_search(r, a);
 }
 

@@ -28,8 +28,9 @@ struct attrib_result {
     struct score_agreement *agreement;      /* [nagreement] */
     int nagreement;
 };
-/* What was done, sizes of the classes, damage of removing them, removal curve, search. */
-void attrib_report_summary(struct report *r, const struct attrib_result *a);
+/* What was done, sizes of the classes, damage of removing them, removal curve, search. full: with
+ * charts and the range of the random draws, which a terminal does without. */
+void attrib_report_summary(struct report *r, const struct attrib_result *a, bool full);
 /* Counts by layer, score quantiles, agreement of scores, top units, maps of layers x units. */
 void attrib_report_details(struct report *r, const struct attrib_result *a);
 #endif

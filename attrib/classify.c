@@ -18,20 +18,6 @@
 
 typedef void (*scale_fn)(const double *x, int n, double *out);
 
-/* (x - mean) / sd, sd unbiased (FLAP AL); 0 without spread. */
-static void scale_zscore(const double *x, int n, double *out) {
-    double mean = 0, m2 = 0;
-    for (int i = 0; i < n; i++)
-        mean += x[i];
-    mean /= n;
-    for (int i = 0; i < n; i++)
-        m2 += (x[i] - mean) * (x[i] - mean);
-    double sd = n > 1 ? sqrt(m2 / (n - 1)) : 0;
-    bool flat = !(sd > 1e-12 * fabs(mean));     // equal scores differ from their mean by rounding
-    for (int i = 0; i < n; i++)
-        out[i] = flat ? 0 : (x[i] - mean) / sd;
-}
-
 struct ranked {
     double x;
     int i;
@@ -88,7 +74,7 @@ static void combine(scale_fn scale, double sign, const double *i_s, const double
 }
 
 #define NORMS(X)                                                                                \
-    X(zscore, scale_zscore, "z(I_S) -/+ z(I_U), z over the units of a layer and kind")          \
+    X(zscore, units_zscore, "z(I_S) -/+ z(I_U), z over the units of a layer and kind")          \
     X(rank, scale_rank, "ranks of I_S -/+ ranks of I_U, over the units of a layer and kind")    \
     X(logratio, scale_log, "ln I_S -/+ ln I_U, centred over the units of a layer and kind")     \
     X(none, scale_none, "I_S -/+ I_U as they are")
@@ -108,10 +94,6 @@ const struct norm_kind norm_table[] = {
 #undef X
     {0},
 };
-
-const char *norm_name_at(int i) {
-    return i >= 0 && i < (int)ARRAY_LEN(norm_table) ? norm_table[i].name : NULL;
-}
 
 const struct norm_kind *norm_find(const char *name) {
     for (const struct norm_kind *k = norm_table; k->name; k++)
@@ -171,18 +153,13 @@ int *classify_ranking(const struct units *u, enum unit_class c) {
     return ids;
 }
 
-int classify_count(const struct units *u, double share) {
-    double n = floor(share * u->map.count + 0.5);
-    return n < 0 ? 0 : n > u->map.count ? u->map.count : (int)n;
-}
-
 void classify_shares(struct units *u, double scu, double ucu, double ru) {
     const struct { enum unit_class c; double share; } take[] = {
         {UNIT_RU, ru}, {UNIT_SCU, scu}, {UNIT_UCU, ucu},
     };
     memset(u->cls, UNIT_CU, (size_t)u->map.count);
     for (size_t t = 0; t < ARRAY_LEN(take); t++) {
-        int want = classify_count(u, take[t].share);
+        int want = units_count(u, take[t].share);
         int *ids = classify_ranking(u, take[t].c);
         for (int i = 0; i < u->map.count && want > 0; i++)
             if (u->cls[ids[i]] == UNIT_CU) {

@@ -21,17 +21,14 @@ struct norm_kind {
     void (*sum)(const double *i_s, const double *i_u, int n, double *d);
 };
 extern const struct norm_kind norm_table[];         /* zscore rank logratio none; NULL name ends */
-const char *norm_name_at(int i);                    /* NULL past the end */
 const struct norm_kind *norm_find(const char *name);        /* NULL: none */
 
 /* Fills u->i_s, i_u, difference, sum. */
 void classify_scores(struct units *u, const double *i_s, const double *i_u,
                      const struct norm_kind *difference, const struct norm_kind *sum);
 /* u->cls from the ranks: RU the ru*count smallest sums, then SCU the largest, UCU the smallest
- * differences among the rest; ties by unit order. Counts are floor(share * count + 0.5). */
+ * differences among the rest; ties by unit order. Counts are units_count's. */
 void classify_shares(struct units *u, double scu, double ucu, double ru);
-/* That count, kept within 0 .. map.count. */
-int classify_count(const struct units *u, double share);
 /* Unit ids in the order in which class c would take them (CU has no order: BUG); caller frees. */
 int *classify_ranking(const struct units *u, enum unit_class c);
 /* The n units that would be taken first for a class, alone (for removal curves and search). */

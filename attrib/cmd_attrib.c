@@ -68,8 +68,8 @@ static int kinds_of(const struct config *cfg) {
 
 static int check_output(const struct config *cfg, struct err *e) {
     char *path = path_join(cfg->output_dir, "units.safetensors");
-    int rc = 0;
-    if (!cfg->overwrite_output_dir && path_exists(path))
+    int rc = parent_check_output(cfg, e);
+    if (rc == 0 && !cfg->overwrite_output_dir && path_exists(path))
         rc = err_set(e, "%s: exists already (hint: overwrite_output_dir=true, or another "
                      "output_dir)", path);
     free(path);
@@ -237,6 +237,18 @@ static void doubt_ru(struct attribution *r) {
     log_warn("%s", a->doubt);
 }
 
+/* How long it may take, from the time of one pass over the sets. */
+static void announce(const struct config *cfg, double pass) {
+    int draws = cfg->attrib.random_draws, random = 0;
+    for (int s = 0; s < CURVE_SERIES; s++)
+        random += curve_table[s].random;
+    int classes = UNIT_CLASS_COUNT * (1 + draws);
+    int curve = cfg->attrib.ncurve * (CURVE_SERIES - random + random * draws);
+    log_info("removal: %d sets of units are taken out in turn, about %.0f s%s", classes + curve,
+             ceil((classes + curve) * pass),
+             cfg->attrib.shares == SHARES_SEARCH ? ", and the search before" : "");
+}
+
 static void measure_damage(struct attribution *r) {
     const struct config *cfg = r->cfg;
     struct attrib_result *a = &r->result;
@@ -292,17 +304,10 @@ static void set_meta(struct attribution *r) {
     units_set_meta(u, "seed", "%lld", (long long)cfg->seed);
 }
 
-static int write_text(const char *dir, const char *name, const char *text, struct err *e) {
-    char *path = path_join(dir, name);
-    int rc = file_write(path, text, strlen(text), e);
-    free(path);
-    return rc;
-}
-
 static int write_report(const struct attribution *r, struct err *e) {
     const struct config *cfg = r->cfg;
     struct report *full = report_new("Attribution of units", cfg->model_name_or_path);
-    attrib_report_summary(full, &r->result);
+    attrib_report_summary(full, &r->result, true);
     attrib_report_details(full, &r->result);
     int rc = report_write(full, cfg->output_dir, e);
     report_free(full);
@@ -319,7 +324,8 @@ static int write_all(struct attribution *r, struct err *e) {
     char *path = path_join(cfg->output_dir, "units.safetensors"), *dump = config_dump(cfg);
     set_meta(r);
     int rc = dir_make(cfg->output_dir, e) || units_save(r->units, path, e) ||
-        write_text(cfg->output_dir, "config.yaml", dump, e) || write_report(r, e) ? -1 : 0;
+             file_write_text(cfg->output_dir, "config.yaml", dump, e) || write_report(r, e)
+                 ? -1 : 0;
     free(path);
     free(dump);
     return rc;
@@ -329,7 +335,7 @@ static void print_summary(const struct attribution *r, bool json) {
     struct report *s = report_new("Attribution of units", r->cfg->model_name_or_path);
     char *path = path_join(r->cfg->output_dir, "units.safetensors");
     report_fact(s, "units", "%s", path);
-    attrib_report_summary(s, &r->result);
+    attrib_report_summary(s, &r->result, json);
     if (!json)
         report_print(s, stdout);
     for (const struct report_format *f = report_format_table; json && f->name; f++)
@@ -351,9 +357,11 @@ static int run(const struct config *cfg, bool json, struct err *e) {
     if (run_open(&r, e) || score_set(&r, &r.safety, e) || score_set(&r, &r.utility, e))
         goto out;
     rc = EXIT_FAILED;
+    double started = now_seconds();
     r.bench = ablation_bench_new(r.g, r.parent.hf->model, &r.sets, e);
     if (!r.bench)
         goto out;
+    announce(cfg, now_seconds() - started);
     classify(&r);
     measure_damage(&r);
     if (write_all(&r, e))

@@ -111,7 +111,7 @@ struct curve_point *curve_measure(struct ablation_bench *b, const struct units *
     for (int i = 0; i < nshares; i++) {
         struct curve_point *p = &points[i];
         p->share = shares[i];
-        p->units = classify_count(u, shares[i]);
+        p->units = units_count(u, shares[i]);
         for (int s = 0; s < CURVE_SERIES; s++)
             measure_series(b, u, s, draws, seed, means, p);
         log_verbose("removal curve: %.3g %% (%d units) measured", 100 * p->share, p->units);

@@ -88,6 +88,7 @@ static const char style_shades[] =
     ".h0{opacity:.42}.h1{opacity:.56}.h2{opacity:.7}.h3{opacity:.85}\n"
     "@media print{:root{color-scheme:light;--bg:#fff;--fg:#000;--muted:#555;--rule:#ccc;"
     "--soft:#f4f4f4}body{max-width:none;padding:0;font-size:10.5pt}nav{display:none}"
+    ".pair{grid-template-columns:1fr 1fr}"
     "h2{break-after:avoid}tr{break-inside:avoid}.wide{overflow:visible}"
     "*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n";
 

@@ -5,6 +5,9 @@
  * A chart is read without a script: axes with round ticks, a band (or whiskers, where a curve runs
  * back and forth in x) per interval, a marker shape and dash per series so that colour is never the
  * only cue, the name of each series at the end of its line, pushed apart where they would collide.
+ * Where all series run towards smaller x, the axis falls to the right: every chart is read in the
+ * order of its points. Bounds widen the range of y only so far (an interval over two seeds would
+ * flatten all curves); what is cut off is said below the chart.
  * Colours come from the page's style sheet by class (s0..s7, Okabe-Ito), which makes one picture
  * serve light, dark and print. Coordinates have one decimal: a tenth of a pixel is not seen.
  *
@@ -25,11 +28,13 @@
 #define LABEL_CHAR 5.9                      /* mean advance of a letter at the label size */
 #define LABEL_MAX 26                        /* letters of a label beside the plot */
 #define LABEL_STEP 13.0                     /* least distance of two labels */
+#define BOUNDS_MOST 1.0                     /* intervals widen the range of y by so much of it */
 #define MARKERS_MAX 40                      /* points of a series that still get markers */
 
 struct axis {
     double lo, hi, step;                    /* data range, distance of ticks */
     double from, to;                        /* the same in pixels */
+    bool down;                              /* values fall from `from` to `to` */
 };
 
 static bool finite_point(const struct point *p) {
@@ -62,7 +67,8 @@ static struct axis axis_make(double lo, double hi, int ticks, double pad, double
 }
 
 static double at(const struct axis *a, double v) {
-    return a->from + (v - a->lo) / (a->hi - a->lo) * (a->to - a->from);
+    double share = (v - a->lo) / (a->hi - a->lo);
+    return a->from + (a->down ? 1 - share : share) * (a->to - a->from);
 }
 
 static void put_tick_text(struct str *out, double v, double step) {
@@ -101,17 +107,38 @@ static void put_axes(struct str *out, const struct chart *c, const struct axis *
     str_add(out, "</text>\n");
 }
 
-/* Does x grow along the series? Only then is a filled band readable. */
-static bool runs_forward(const struct series *s) {
+/* Does x grow (down: fall) along the series? Only then is a filled band readable. */
+static bool runs_forward(const struct series *s, bool down) {
     double last = -INFINITY;
     for (int i = 0; i < s->npoint; i++) {
         if (!finite_point(&s->point[i]))
             continue;
-        if (s->point[i].x < last)
+        double x = down ? -s->point[i].x : s->point[i].x;
+        if (x < last)
             return false;
-        last = s->point[i].x;
+        last = x;
     }
     return true;
+}
+
+/* Does every series end at a smaller x than it begins with? The axis then falls to the right, so
+ * that all are read in their own order. */
+static bool runs_down(const struct chart *c) {
+    int n = 0;
+    for (int i = 0; i < c->nseries; i++) {
+        const struct series *s = &c->series[i];
+        int first = 0, last = s->npoint - 1;
+        while (first < last && !finite_point(&s->point[first]))
+            first++;
+        while (last > first && !finite_point(&s->point[last]))
+            last--;
+        if (first >= last)
+            continue;
+        if (s->point[last].x >= s->point[first].x)
+            return false;
+        n++;
+    }
+    return n > 0;
 }
 
 static void put_whisker(struct str *out, const struct point *p, const struct axis *x,
@@ -122,7 +149,7 @@ static void put_whisker(struct str *out, const struct point *p, const struct axi
 /* Bands over runs of two or more points that follow each other, whiskers elsewhere. */
 static void put_bounds(struct str *out, const struct series *s, int colour, const struct axis *x,
                        const struct axis *y) {
-    bool forward = runs_forward(s);
+    bool forward = runs_forward(s, x->down);
     struct str band = {0}, whisker = {0};
     for (int i = 0; i < s->npoint;) {
         int end = i;
@@ -296,22 +323,28 @@ static double farthest_end(const struct chart *c, const struct axis *x, const st
 }
 
 void svg_chart(struct str *out, const struct chart *c) {
-    double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
+    double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;    // of points
+    double lo = INFINITY, hi = -INFINITY;                                   // of bounds
     for (int i = 0; i < c->nseries; i++)
         for (int k = 0; k < c->series[i].npoint; k++) {
             const struct point *p = &c->series[i].point[k];
             if (!finite_point(p))
                 continue;
             x0 = MIN(x0, p->x), x1 = MAX(x1, p->x);
-            y0 = MIN(y0, has_bounds(p) ? MIN(p->lo, p->y) : p->y);
-            y1 = MAX(y1, has_bounds(p) ? MAX(p->hi, p->y) : p->y);
+            y0 = MIN(y0, p->y), y1 = MAX(y1, p->y);
+            if (has_bounds(p))
+                lo = MIN(lo, p->lo), hi = MAX(hi, p->hi);
         }
     if (!(x0 <= x1)) {
         str_add(out, "<p class=\"note\">no points</p>\n");
         return;
     }
     double names = 14 + LABEL_CHAR * longest_label(c);
+    double most = y1 > y0 ? BOUNDS_MOST * (y1 - y0) : INFINITY;
+    bool cut = lo < y0 - most || hi > y1 + most;
+    y0 = MIN(y0, MAX(lo, y0 - most)), y1 = MAX(y1, MIN(hi, y1 + most));
     struct axis x = axis_make(x0, x1, 6, 0.03, LEFT, WIDTH - 8 - names);
+    x.down = runs_down(c);
     struct axis y = axis_make(y0, y1, 5, 0.05, HEIGHT - BOTTOM, TOP);
     if (WIDTH - 8 - farthest_end(c, &x, &y) >= 2.5 * names)
         x.to = WIDTH - 8;                               /* the names find room inside */
@@ -324,10 +357,17 @@ void svg_chart(struct str *out, const struct chart *c) {
     html_escape(out, c->x_label);
     str_add(out, "\">\n");
     put_axes(out, c, &x, &y);
+    str_addf(out, "<svg class=\"inner\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
+             "viewBox=\"%.1f %.1f %.1f %.1f\">\n", x.from, y.to, x.to - x.from, y.from - y.to,
+             x.from, y.to, x.to - x.from, y.from - y.to);
     for (int i = 0; i < c->nseries; i++)
         put_bounds(out, &c->series[i], i % COLOURS, &x, &y);
+    str_add(out, "</svg>\n");
     for (int i = 0; i < c->nseries; i++)
         put_line(out, &c->series[i], i % COLOURS, &x, &y);
     put_labels(out, c, &x, &y);
     str_add(out, "</svg>\n");
+    if (cut)
+        str_add(out, "<p class=\"note\">Some intervals reach beyond the chart; its CSV file has "
+                     "them.</p>\n");
 }

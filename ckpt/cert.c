@@ -175,10 +175,9 @@ static json_t *text_or_null(const char *s) {
 }
 
 static int write_file(const char *dir, const json_t *root, struct err *e) {
-    char *text = jsonfile_text(root), *path = path_join(dir, CERT_NAME);
-    const int rc = file_write(path, text, strlen(text), e);
+    char *text = jsonfile_text(root);
+    const int rc = file_write_text(dir, CERT_NAME, text, e);
     free(text);
-    free(path);
     return rc;
 }
 

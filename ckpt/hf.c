@@ -312,13 +312,8 @@ static bool is_left_behind(const char *name) {
     return name[0] == '.';
 }
 
-static bool same_folder(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static int carry_over(const char *from, const char *to, bool new_chat, struct err *e) {
-    if (same_folder(from, to))
+    if (path_same(from, to))
         return 0;
     DIR *d = opendir(from);
     if (!d)
@@ -341,9 +336,7 @@ static int carry_over(const char *from, const char *to, bool new_chat, struct er
 static int save_text(const char *dir, const char *name, char *text, struct err *e) {
     if (!text)
         return 0;
-    char *path = path_join(dir, name);
-    const int rc = file_write(path, text, strlen(text), e);
-    free(path);
+    const int rc = file_write_text(dir, name, text, e);
     free(text);
     return rc;
 }

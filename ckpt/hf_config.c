@@ -289,6 +289,18 @@ int hf_config_parse(const char *text, size_t len, const char *path, struct model
         cfg->num_key_value_heads = cfg->num_attention_heads;
     if (cfg->head_dim == 0)
         cfg->head_dim = cfg->hidden_size / cfg->num_attention_heads;
+    if (cfg->num_attention_heads % cfg->num_key_value_heads != 0) {
+        bad_value(&r, "num_key_value_heads", "a divisor of num_attention_heads",
+                  json_object_get(r.root, "num_key_value_heads"));
+        goto out;
+    }
+    const int64_t units = (int64_t)cfg->intermediate_size
+                        + (int64_t)cfg->num_attention_heads * cfg->head_dim;
+    if (units > INT32_MAX / cfg->num_hidden_layers) {       // units are numbered by int
+        jsonfile_bad(e, path, text, "num_hidden_layers", "%d layers of %lld units are too many",
+                     cfg->num_hidden_layers, (long long)units);
+        goto out;
+    }
     if (cfg->bos_token_id >= cfg->vocab_size) {
         bad_value(&r, "bos_token_id", "an id below vocab_size or null",
                   json_object_get(r.root, "bos_token_id"));

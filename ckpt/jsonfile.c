@@ -8,6 +8,7 @@
  */
 #include "ckpt/jsonfile.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,10 @@ int jsonfile_bad(struct err *e, const char *path, const char *text, const char *
             start = p + 1;
         }
     return err_set(e, "%s:%d:%td: %s: %s", path, line, at - start + 1, key, what);
+}
+
+json_t *jsonfile_number(double v) {
+    return isfinite(v) ? json_real(v) : json_null();
 }
 
 void jsonfile_show(const json_t *v, char *buf, size_t n) {

@@ -16,6 +16,8 @@ json_t *jsonfile_read(const char *path, struct err *e) MUST_CHECK;
 /* "path:line:col: key: message", where `key` ("rope_parameters.rope_theta") stands in text; -1. */
 int jsonfile_bad(struct err *e, const char *path, const char *text, const char *key,
                  const char *fmt, ...) PRINTF_LIKE(5, 6);
+/* A number, or null where JSON has none for it (NaN, infinities). */
+json_t *jsonfile_number(double v);
 /* A short rendering of a value for messages. */
 void jsonfile_show(const json_t *v, char *buf, size_t n);
 /* Indented, keys in their order, numbers with the fewest digits that read back equal; ends with a

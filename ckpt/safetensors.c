@@ -22,7 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HEADER_MAX 100000000u               /* bytes of JSON, by the format's definition */
 #define DEPTH_MAX 128                       /* nesting, as the reference reader allows */
 
 struct meta {
@@ -350,10 +349,10 @@ struct st *st_open(const char *path, struct err *e) {
     uint64_t n = 0;
     for (int i = 7; i >= 0; i--)
         n = n << 8 | st->map[i];
-    if (n > HEADER_MAX) {
+    if (n > ST_HEADER_MAX) {
         bool lfs = st->size > 20 && memcmp(st->map, "version https://git-", 20) == 0;
         err_set(e, "%s: header too large: %llu bytes, expected at most %u%s", path,
-                (unsigned long long)n, HEADER_MAX,
+                (unsigned long long)n, ST_HEADER_MAX,
                 lfs ? " (hint: this is a Git LFS pointer, run: git lfs pull)" : "");
         goto fail;
     }

@@ -18,6 +18,8 @@
 
 #include "model/tensor.h"
 
+#define ST_HEADER_MAX 100000000u                    /* bytes of JSON, by the format's definition */
+
 struct st;                                          /* opaque; owns the mapping */
 struct st_entry {
     const char *name;                               /* borrowed, valid until st_close */

@@ -16,8 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HEADER_MAX 100000000u
-
 struct item {
     char *name;
     enum dtype dtype;
@@ -209,9 +207,9 @@ int st_save(struct st_writer *w, const char *path, struct err *e) {
         goto out;
     }
     head = header(w);
-    if (head.len - 8 > HEADER_MAX) {
+    if (head.len - 8 > ST_HEADER_MAX) {
         err_set(e, "%s: header too large: %zu bytes, expected at most %u", path, head.len - 8,
-                HEADER_MAX);
+                ST_HEADER_MAX);
         goto out;
     }
     f = fopen(tmp, "wb");

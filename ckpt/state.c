@@ -66,13 +66,9 @@ static struct text *find_text(const struct state *s, const char *key) {
 }
 
 void state_set_text(struct state *s, const char *key, const char *fmt, ...) {
-    va_list ap, copy;
+    va_list ap;
     va_start(ap, fmt);
-    va_copy(copy, ap);
-    int n = vsnprintf(NULL, 0, fmt, copy);
-    va_end(copy);
-    char *value = xmalloc((size_t)MAX(n, 0) + 1);
-    vsnprintf(value, (size_t)MAX(n, 0) + 1, fmt, ap);
+    char *value = xvasprintf(fmt, ap);
     va_end(ap);
     struct text *t = find_text(s, key);
     if (!t) {
@@ -220,24 +216,36 @@ static bool is_complete(const char *folder) {
     return ok;
 }
 
-char *checkpoint_latest(const char *dir, int64_t *step) {
+int64_t checkpoint_number(const char *name, bool leftovers) {
     static const char prefix[] = "checkpoint-";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return -1;
+    const char *digits = name + sizeof prefix - 1, *rest = digits + strspn(digits, "0123456789");
+    char *text = xstrndup(digits, (size_t)(rest - digits));
+    int64_t n;
+    bool ok = parse_int(text, 0, INT64_MAX, &n) &&
+              (!*rest || (leftovers && (!strcmp(rest, ".tmp") || !strcmp(rest, ".old"))));
+    free(text);
+    return ok ? n : -1;
+}
+
+char *checkpoint_latest(const char *dir, int64_t *step) {
     char *best = NULL;
-    int64_t best_step = -1, n;
+    int64_t best_step = -1;
     DIR *d = opendir(dir);
     if (!d)
         return NULL;
     for (struct dirent *ent; (ent = readdir(d));) {
-        const char *name = ent->d_name, *digits = name + sizeof prefix - 1;
-        if (strncmp(name, prefix, sizeof prefix - 1) != 0 || strspn(digits, "0123456789") !=
-            strlen(digits) || !parse_int(digits, 0, INT64_MAX, &n) || n <= best_step)
+        int64_t n = checkpoint_number(ent->d_name, false);
+        if (n <= best_step)
             continue;
-        char *path = path_join(dir, name);
+        char *path = path_join(dir, ent->d_name);
         if (is_complete(path)) {
             free(best);
             best = path;
             best_step = n;
         } else {
+            log_warn("%s: a file is missing or damaged; not resumed from", path);
             free(path);
         }
     }

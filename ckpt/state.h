@@ -28,6 +28,8 @@ struct state *state_load(const char *path, struct err *e) MUST_CHECK;
  * renames over `final` (an older one is moved aside first and removed last). */
 char *folder_begin(const char *final, struct err *e) MUST_CHECK;
 int folder_commit(const char *tmp, const char *final, struct err *e) MUST_CHECK;
+/* The N of "checkpoint-N"; -1: another name. leftovers: also of "checkpoint-N.tmp" and ".old". */
+int64_t checkpoint_number(const char *name, bool leftovers);
 /* checkpoint-N with the highest N that is complete under dir; caller frees; NULL: none. */
 char *checkpoint_latest(const char *dir, int64_t *step);
 #endif

@@ -195,7 +195,7 @@ static int load_map(const struct st *st, const char *path, struct unit_map *map,
         return err_set(e, "%s: expected tensors mlp.class and attn.class or head.class, found %s",
                        path, kinds ? "both attn and head" : "none");
     const int64_t per_layer = (int64_t)read.intermediate + (int64_t)read.heads * read.head_dim;
-    if (per_layer * read.layers > INT32_MAX)
+    if (per_layer > INT32_MAX / read.layers)
         return err_set(e, "%s: %d layers of %lld units are too many", path, read.layers,
                        (long long)per_layer);
     const struct model_config cfg = {
@@ -296,6 +296,11 @@ int units_check(const struct units *u, const struct model_config *cfg, const cha
 
 /* ---- sets ---- */
 
+int units_count(const struct units *u, double share) {
+    double n = floor(share * u->map.count + 0.5);
+    return n < 0 ? 0 : n > u->map.count ? u->map.count : (int)n;
+}
+
 struct mask units_class_mask(const struct units *u, enum unit_class c) {
     struct mask m = mask_new(&u->map);
     for (int i = 0; i < u->map.count; i++)
@@ -315,38 +320,40 @@ static int cmp_ranked(const void *a, const void *b) {
     return x->id < y->id ? -1 : 1;
 }
 
-/* out[i] = (i_s - mean) / deviation over the n units of one layer and kind; 0 where all are
- * equal. */
-static void zscore(const float *i_s, int n, double *out) {
+void units_zscore(const double *x, int n, double *out) {
     double mean = 0, m2 = 0;
     for (int i = 0; i < n; i++)
-        mean += (double)i_s[i] / n;
+        mean += x[i];
+    mean /= MAX(n, 1);
     for (int i = 0; i < n; i++)
-        m2 += ((double)i_s[i] - mean) * ((double)i_s[i] - mean);
-    const double dev = sqrt(m2 / MAX(n, 1));
+        m2 += (x[i] - mean) * (x[i] - mean);
+    double sd = n > 1 ? sqrt(m2 / (n - 1)) : 0;
+    bool flat = !(sd > 1e-12 * fabs(mean));     // equal scores differ from their mean by rounding
     for (int i = 0; i < n; i++)
-        out[i] = dev > 0 ? ((double)i_s[i] - mean) / dev : 0;
+        out[i] = flat ? 0 : (x[i] - mean) / sd;
 }
 
 struct mask units_top_cu(const struct units *u, double share) {
     const struct unit_map *map = &u->map;
     struct mask m = mask_new(map);
-    double *z = xcalloc((size_t)map->count, sizeof *z);
+    double *i_s = xcalloc((size_t)map->count, 2 * sizeof *i_s), *z = i_s + map->count;
     struct ranked *cu = xcalloc((size_t)map->count, sizeof *cu);
     int n = 0;
+    for (int i = 0; i < map->count; i++)
+        i_s[i] = (double)u->i_s[i];
     for (int l = 0; l < map->layers; l++)
         for (int k = 0; k < UNIT_KIND_COUNT; k++) {
             const int base = unit_base(map, l, (enum unit_kind)k);
-            zscore(u->i_s + base, map->per_kind[k], z + base);
+            units_zscore(i_s + base, map->per_kind[k], z + base);
         }
     for (int i = 0; i < map->count; i++)
         if (u->cls[i] == UNIT_CU)
             cu[n++] = (struct ranked){z[i], i};
     qsort(cu, (size_t)n, sizeof *cu, cmp_ranked);
-    const double want = floor(share * map->count + 0.5);
+    const int want = units_count(u, share);
     for (int i = 0; i < n && i < want; i++)
         m.in[cu[i].id] = 1;
-    free(z);
+    free(i_s);
     free(cu);
     return m;
 }

@@ -36,7 +36,12 @@ struct units *units_load(const char *path, struct err *e) MUST_CHECK;
 /* Does the file belong to a model of this shape? -1 and *e otherwise. */
 int units_check(const struct units *u, const struct model_config *cfg, const char *path,
                 struct err *e) MUST_CHECK;
+/* How many units a share of all is: rounded, halves up, kept within 0 .. map.count. */
+int units_count(const struct units *u, double share);
 struct mask units_class_mask(const struct units *u, enum unit_class c);
+/* out[i] = (x[i] - mean) / sd over the n units of one layer and kind, sd unbiased (FLAP AL); 0
+ * where all are equal to rounding, or n < 2. */
+void units_zscore(const double *x, int n, double *out);
 /* The `share` of all units (0..1) that rank highest among CU by i_s normalised per layer and kind
  * (z-score), ties by unit order: "top CU" of SSAH. */
 struct mask units_top_cu(const struct units *u, double share);

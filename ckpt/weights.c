@@ -12,10 +12,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/jsonfile.h"
 #include "ckpt/sha.h"
 
 #define INDEX_NAME "model.safetensors.index.json"
@@ -99,20 +99,12 @@ static int check_map(const struct weights *w, const char *dir, const char *index
 }
 
 static int open_index(struct weights *w, const char *index, struct err *e) {
-    json_error_t je;
     char *dir = path_dirname(index);
-    size_t len;
-    char *text = file_read(index, &len, e);
-    json_t *root = NULL, *file;
+    json_t *root = jsonfile_read(index, e), *file;
     const char *name;
     int rc = -1;
-    if (!text)
+    if (!root)
         goto out;
-    root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
-    if (!root) {
-        err_set(e, "%s:%d:%d: invalid JSON: %s", index, je.line, je.column, je.text);
-        goto out;
-    }
     json_t *map = json_object_get(root, "weight_map");
     if (!json_is_object(map) || json_object_size(map) == 0) {
         err_set(e, "%s: weight_map: expected an object of tensor and file names", index);
@@ -130,7 +122,6 @@ static int open_index(struct weights *w, const char *index, struct err *e) {
         rc = 0;
 out:
     json_decref(root);
-    free(text);
     free(dir);
     return rc;
 }

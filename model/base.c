@@ -63,21 +63,10 @@ enum log_level log_threshold = LOG_INFO;
 static void log_line(enum log_level level, const char *prefix, const char *fmt, va_list ap) {
     if (level > log_threshold)
         return;
-    struct str b = {0};
-    str_add(&b, prefix);
-    va_list copy;
-    va_copy(copy, ap);
-    int n = vsnprintf(NULL, 0, fmt, copy);
-    va_end(copy);
-    if (n > 0) {
-        char *text = xmalloc((size_t)n + 1);
-        vsnprintf(text, (size_t)n + 1, fmt, ap);
-        str_addn(&b, text, (size_t)n);
-        free(text);
-    }
-    str_addc(&b, '\n');
-    fwrite(b.s, 1, b.len, stderr);
-    str_release(&b);
+    char *text = xvasprintf(fmt, ap), *line = xasprintf("%s%s\n", prefix, text);
+    fwrite(line, 1, strlen(line), stderr);
+    free(text);
+    free(line);
 }
 
 #define LOG_FN(name, level, prefix)                                                             \
@@ -151,16 +140,22 @@ char *xstrndup(const char *s, size_t n) {
     return p;
 }
 
-char *xasprintf(const char *fmt, ...) {
-    va_list ap, copy;
-    va_start(ap, fmt);
+char *xvasprintf(const char *fmt, va_list ap) {
+    va_list copy;
     va_copy(copy, ap);
     int n = vsnprintf(NULL, 0, fmt, copy);
     va_end(copy);
     if (n < 0)
-        BUG("xasprintf: bad format");
+        BUG("xvasprintf: bad format");
     char *s = xmalloc((size_t)n + 1);
     vsnprintf(s, (size_t)n + 1, fmt, ap);
+    return s;
+}
+
+char *xasprintf(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    char *s = xvasprintf(fmt, ap);
     va_end(ap);
     return s;
 }
@@ -249,6 +244,11 @@ bool path_is_dir(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool path_same(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int dir_make(const char *path, struct err *e) {
     char *p = xstrdup(path);
     int rc = -1;
@@ -269,6 +269,20 @@ int dir_make(const char *path, struct err *e) {
     rc = 0;
 out:
     free(p);
+    return rc;
+}
+
+int dir_check(const char *path, struct err *e) {
+    char *at = xstrdup(path);
+    while (!path_exists(at)) {              // ends at "/" or "."
+        char *up = path_dirname(at);
+        free(at);
+        at = up;
+    }
+    int rc = !path_is_dir(at) ? err_set(e, "%s: expected a folder, found a file", at)
+             : access(at, W_OK) ? err_set(e, "%s: cannot be written to: %s", at, strerror(errno))
+                                : 0;
+    free(at);
     return rc;
 }
 
@@ -379,6 +393,13 @@ int file_write(const char *path, const void *data, size_t len, struct err *e) {
 out:
     free(tmp);
     free(dir);
+    return rc;
+}
+
+int file_write_text(const char *dir, const char *name, const char *text, struct err *e) {
+    char *path = path_join(dir, name);
+    int rc = file_write(path, text, strlen(text), e);
+    free(path);
     return rc;
 }
 

@@ -61,6 +61,7 @@ void *xreallocarray(void *p, size_t n, size_t size);
 char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);    /* caller frees */
+char *xvasprintf(const char *fmt, va_list ap) PRINTF_LIKE(1, 0);
 /* *out = a * b; false on overflow. For sizes that come from files. */
 bool mul_size(size_t a, size_t b, size_t *out);
 
@@ -81,12 +82,16 @@ char *path_join(const char *dir, const char *name);     /* absolute name wins; c
 char *path_dirname(const char *path);                   /* "." when there is none; caller frees */
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
+bool path_same(const char *a, const char *b);           /* both there, and the same file */
 int dir_make(const char *path, struct err *e) MUST_CHECK;    /* mkdir -p */
+/* 0: dir_make(path) can make it, or it is there, and files can be made in it. Changes nothing. */
+int dir_check(const char *path, struct err *e) MUST_CHECK;
 int dir_remove(const char *path, struct err *e);             /* rm -r; missing is success */
 /* The whole file, NUL-terminated behind *len bytes; caller frees. NULL and *e on failure. */
 char *file_read(const char *path, size_t *len, struct err *e) MUST_CHECK;
 /* Writes PATH aside, syncs it and renames: a reader sees the old bytes or the new, never half. */
 int file_write(const char *path, const void *data, size_t len, struct err *e) MUST_CHECK;
+int file_write_text(const char *dir, const char *name, const char *text, struct err *e) MUST_CHECK;
 int file_copy(const char *from, const char *to, struct err *e) MUST_CHECK;
 /* Syncs directory entries of PATH's parent, after a rename. */
 int dir_sync(const char *dir, struct err *e) MUST_CHECK;

@@ -272,7 +272,8 @@ int cmd_generate(int argc, char **argv) {
     int64_t max_new = 256, top_k = 0, seed = 42;
     const struct opt opts[] = {
         {"prompt", 'p', OPT_STRING, &prompt, "TEXT", "answer this and end", 0, 0},
-        {"max-new-tokens", 'n', OPT_INT, &max_new, "N", "at most so many tokens (256)", 1, 1e6},
+        {"max-new-tokens", 'n', OPT_INT, &max_new, "N",
+         "at most so many tokens, as far as the positions reach (256)", 1, 1e6},
         {"temperature", 't', OPT_FLOAT, &j.o.temperature, "T",
          "0: the likeliest token always (0)", 0, 100},
         {"top-k", 0, OPT_INT, &top_k, "K", "draw from the K likeliest tokens; 0: from all (0)", 0,

@@ -158,10 +158,15 @@ struct run {
     struct pass pass;
 };
 
-/* Tokens of prompt i that are used, so that max_new_tokens fit behind them. */
+/* Most tokens of a prompt that are used: max_new_tokens fit behind them, but however many those
+ * are, the prompt has half of the positions. */
+static int longest_prompt(const struct run *r) {
+    int positions = r->m->cfg.max_position_embeddings;
+    return MAX(MAX(positions - r->o->max_new_tokens, positions / 2), 1);
+}
+
 static int kept(const struct run *r, int i) {
-    int most = r->m->cfg.max_position_embeddings - r->o->max_new_tokens;
-    return MIN(r->prompts[i].n, MAX(most, 1));
+    return MIN(r->prompts[i].n, longest_prompt(r));
 }
 
 static int room(const struct run *r, int i) {
@@ -185,9 +190,9 @@ static void start(struct run *r) {
         cut += kept(r, i) < r->prompts[i].n;
     }
     if (cut)
-        log_warn("generate: %d of %d prompts are longer than the model's %d positions less %d to "
-                 "come; their beginnings are cut off", cut, r->n,
-                 r->m->cfg.max_position_embeddings, r->o->max_new_tokens);
+        log_warn("generate: %d of %d prompts are longer than %d tokens, what %d positions leave "
+                 "beside the answer; their beginnings are cut off", cut, r->n, longest_prompt(r),
+                 r->m->cfg.max_position_embeddings);
     r->width = choose_width(r, capacity);
     r->cache = kv_cache_new(r->m, r->width + 1, capacity);
     r->live = xcalloc((size_t)r->width, sizeof *r->live);

@@ -20,8 +20,9 @@ struct generate_opts {
 };
 /* For each prompt i (at least one id) the new ids are appended to out[i]; the stop token is left
  * out. The result for one prompt does not depend on the others. Taps of g apply to every pass,
- * whose last tokens may be padding. Prompts are cut to the last max_position_embeddings -
- * max_new_tokens ids with a warning. finished[i] (may be NULL): 1 when a stop token ended it.
+ * whose last tokens may be padding. Prompts are cut to their last
+ * max(max_position_embeddings - max_new_tokens, max_position_embeddings / 2) ids with a warning;
+ * the answer ends where the positions do. finished[i] (may be NULL): 1 when a stop token ended it.
  * on_token (may be NULL) streams prompt 0. */
 void generate(struct graph *g, struct model *m, const struct ids *prompts, int n,
               const struct generate_opts *opts, struct ids *out, uint8_t *finished,

@@ -88,22 +88,6 @@ void rng_choose(struct rng *r, int total, int n, int *out) {
             out[got++] = i;
 }
 
-size_t rng_state_size(const struct rng *r) {
-    return gsl_rng_size(r->g);
-}
-
-void rng_state_get(const struct rng *r, void *out) {
-    memcpy(out, gsl_rng_state(r->g), gsl_rng_size(r->g));
-}
-
-int rng_state_set(struct rng *r, const void *in, size_t n, struct err *e) {
-    if (n != gsl_rng_size(r->g))
-        return err_set(e, "random generator state: expected %zu bytes, got %zu",
-                       gsl_rng_size(r->g), n);
-    memcpy(gsl_rng_state(r->g), in, n);
-    return 0;
-}
-
 static void on_gsl_error(const char *reason, const char *file, int line, int code) {
     bug_at(file, line, "GSL: %s (code %d)", reason, code);
 }

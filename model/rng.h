@@ -2,8 +2,8 @@
  *
  * rng.h — seeded random numbers (GSL's mt19937), explicit state, no globals.
  *
- * Anything that must not depend on history (data order, random units) is drawn from a fresh
- * generator keyed by (seed, purpose, index): see rng_keyed.
+ * Nothing in a run may depend on history: everything is drawn from a fresh generator keyed by
+ * (seed, purpose, index), e.g. the order of an epoch, so checkpoints hold no generator's state.
  */
 #ifndef KEEL_RNG_H
 #define KEEL_RNG_H
@@ -21,10 +21,6 @@ uint64_t rng_below(struct rng *r, uint64_t n);      /* 0 .. n-1, unbiased; n >= 
 void rng_shuffle(struct rng *r, int *v, int n);     /* Fisher-Yates */
 /* n distinct values of 0 .. total-1, ascending, into out. */
 void rng_choose(struct rng *r, int total, int n, int *out);
-/* State as bytes, for checkpoints. */
-size_t rng_state_size(const struct rng *r);
-void rng_state_get(const struct rng *r, void *out);
-int rng_state_set(struct rng *r, const void *in, size_t n, struct err *e) MUST_CHECK;
 /* Installs an error handler that ends in BUG: GSL's default aborts without our context. */
 void rng_init_gsl(void);
 #endif

@@ -327,7 +327,7 @@ static void test_curve(void **state) {
     struct curve_point *again = curve_measure(b, f.units, shares + 1, N - 1, DRAWS, 7, NULL);
     struct curve_point *other = curve_measure(b, f.units, shares, N, DRAWS, 8, NULL);
     for (int i = 0; i < N; i++) {
-        assert_int_equal(p[i].units, classify_count(f.units, shares[i]));
+        assert_int_equal(p[i].units, units_count(f.units, shares[i]));
         for (int s = 0; s < CURVE_SERIES; s++) {
             const struct ablation_effect *v = &p[i].effect[s];
             assert_true(isfinite(v->refusal_loss.value));

@@ -34,6 +34,27 @@ static void errors(void **state) {
     free(longer);
 }
 
+static void same_paths_and_texts(void **state) {
+    (void)state;
+    struct err e = {0};
+    assert_ok(file_write_text(test_dir(), "text", "a\nb", &e), &e);
+    size_t n;
+    char *back = file_read(test_path("text"), &n, &e);
+    assert_true(back && n == 3 && strcmp(back, "a\nb") == 0);
+    free(back);
+    assert_int_equal(symlink("text", test_path("link")), 0);
+    assert_true(path_same(test_path("text"), test_path("link")));
+    assert_false(path_same(test_path("text"), test_dir()));
+    assert_false(path_same(test_path("none"), test_path("none")));
+    assert_int_equal(file_write_text(test_path("none"), "text", "a", &e), -1);
+    assert_contains(e.msg, "none/text");
+    assert_ok(dir_check(test_dir(), &e), &e);
+    assert_ok(dir_check(test_path("new/folder"), &e), &e);
+    assert_false(path_exists(test_path("new")));
+    assert_int_equal(dir_check(test_path("text/folder"), &e), -1);
+    assert_contains(e.msg, "text: expected a folder, found a file");
+}
+
 static void leave(int status, void *unused) {
     (void)unused;
     _exit(status);                          // before the handlers that tidy up for the parent
@@ -367,6 +388,7 @@ int main(void) {
         cmocka_unit_test(strings),
         cmocka_unit_test(paths),
         cmocka_unit_test(files),
+        cmocka_unit_test(same_paths_and_texts),
         cmocka_unit_test(writes_are_whole_or_nothing),
         cmocka_unit_test(removal_does_not_follow_links),
         cmocka_unit_test(integers),

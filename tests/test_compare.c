@@ -184,6 +184,20 @@ static void equal_loss(void **state) {
     assert_near(t.difference.value, -0.6, 1e-9, 0, "paired by seed: the seeds' offsets cancel");
     assert_near(t.p_flip, 2.0 / 8, 1e-12, 0, "all three seeds agree");
     assert_near(t.p, 0.00915, 0, 2e-4, "t = -0.6 / (0.1 / sqrt 3) = -10.39, df 2");
+    for (int s = 0; s < 3; s++)             // measured at both ends only
+        for (int a = 0; a < 2; a++)
+            for (int i = 0; i < 3; i += 2)
+                c->runs[s * 2 + a].points[i].value[FIG_OVER_REFUSAL] = 0.5;
+    assert_int_equal(compare_at_loss(c, 0, 3, FIG_OVER_REFUSAL).n, 0);      // no line across
+    assert_int_equal(compare_at_loss(c, 0, 1, FIG_OVER_REFUSAL).n, 3);
+    for (int s = 0; s < 3; s++)             // a share: random refuses all, none nothing, always
+        for (int a = 0; a < 2; a++)
+            for (int i = 0; i < 3; i++)
+                c->runs[s * 2 + a].points[i].value[FIG_REFUSAL] = a;
+    t = compare_losses(c, 1, 0, 1.5, FIG_REFUSAL);
+    assert_true(t.difference.value == 1 && t.difference.n == 3);
+    assert_true(isnan(t.difference.lo) && isnan(t.p));      // no spread is no certainty
+    assert_near(t.p_flip, 2.0 / 8, 1e-12, 0, "sign flips stand");
     c->runs[1].npoints = 1;                 // random, first seed: never leaves the parent
     t = compare_losses(c, 1, 0, 1.5, FIG_REFUSAL_LOSS);
     assert_int_equal(t.difference.n, 2);
@@ -290,7 +304,7 @@ static void run_files(void **state) {
 
     static const struct { const char *text, *message; } bad[] = {
         {"", "run.json:1:"}, {"{\"format\": 3}", "run.json: expected the result of one arm"},
-        {"[]", "expected the result of one arm"}, {"{\"format\": \"x\"}", "got:"},
+        {"[]", "run.json:1:1: expected a JSON object"}, {"{\"format\": \"x\"}", "got:"},
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         test_write(path, bad[i].text);
@@ -458,6 +472,20 @@ static void small_comparison(void **state) {
     assert_null(compare_open(cfg, &e));
     assert_contains(e.msg, "scu-seed1.json: made with another configuration");
     config_free(cfg);
+    // the same weights under another config.json are another parent
+    size_t len;
+    char *text = file_read(test_path("parent/config.json"), &len, &e);
+    char *at = text ? strstr(text, "\"rope_theta\": 1") : NULL;
+    assert_non_null(at);
+    at[strlen("\"rope_theta\": ")] = '2';
+    test_write(test_path("parent/config.json"), text);
+    cfg = world_config("scu", NULL);
+    assert_null(compare_open(cfg, &e));
+    assert_contains(e.msg, "scu-seed1.json: made with another configuration");
+    config_free(cfg);
+    at[strlen("\"rope_theta\": ")] = '1';
+    test_write(test_path("parent/config.json"), text);
+    free(text);
     cfg = world_config("scu", "overwrite_output_dir=true");
     compare_free(run_world(cfg, 0));
     config_free(cfg);

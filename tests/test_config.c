@@ -8,6 +8,7 @@
 
 #include "train/config.h"
 #include "train/config_paths.h"
+#include "train/freeze.h"
 #include "train/loss.h"
 #include "train/optim.h"
 
@@ -494,6 +495,28 @@ static void lists_name_every_key(void **state) {
     }
 }
 
+/* Names that the key table spells out stand for the numbers that their readers use. */
+static void local_names_keep_their_order(void **state) {
+    (void)state;
+    static const struct { const char *key, *names[5]; } rows[] = {
+        {"truncation", {"error", "drop", "truncate"}},              // data.h
+        {"freeze.train_other", {[TRAIN_OTHER_AUTO] = "auto", [TRAIN_OTHER_YES] = "yes",
+                                [TRAIN_OTHER_NO] = "no"}},
+        {"attrib.shares", {"given", "search"}},                     // cmd_attrib.c
+        {"attrib.ablation", {"zero", "mean"}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct config_key *k = config_key_find(rows[i].key);
+        int n = 0;
+        for (; rows[i].names[n]; n++)
+            assert_string_equal(k->names(n), rows[i].names[n]);
+        assert_null(k->names(n));
+    }
+    const struct config_key *dtype = config_key_find("model.dtype");
+    for (int i = 0; dtype->names(i); i++)
+        assert_true(dtype_find_torch(dtype->names(i)) >= 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_sound),
@@ -513,6 +536,7 @@ int main(void) {
         cmocka_unit_test(whole_files),
         cmocka_unit_test(the_reference_is_current),
         cmocka_unit_test(lists_name_every_key),
+        cmocka_unit_test(local_names_keep_their_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

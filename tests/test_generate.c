@@ -190,8 +190,17 @@ static void test_long_prompts(void **state) {
     struct generate_opts all = greedy;
     all.max_new_tokens = positions + 5;
     generate(g, m, pair, 1, &all, got, NULL, NULL, NULL);
-    assert_int_equal(got[0].n, positions - 1);
+    assert_int_equal(got[0].n, positions - positions / 2);
     release_all(got, 2);
+    struct ids brief = {0};                 // a prompt that fits is whole, however much may follow
+    ids_addn(&brief, pair[0].v, 3);
+    generate(g, m, &brief, 1, &all, got, NULL, NULL, NULL);
+    assert_int_equal(got[0].n, positions - 3);
+    all.max_new_tokens = NEW;
+    generate(g, m, &brief, 1, &all, got + 1, NULL, NULL, NULL);
+    assert_memory_equal(got[0].v, got[1].v, NEW * sizeof *got[1].v);
+    release_all(got, 2);
+    release_all(&brief, 1);
     release_all(pair, 2);
     log_threshold = was;
 }

@@ -73,6 +73,8 @@ static const struct {
     {"\"max_position_embeddings\":2048.0", "expected an integer"},
     {"\"max_position_embeddings\":0", "expected an integer in [1,"},
     {"\"num_key_value_heads\":0", "or null, got 0"},
+    {"\"num_key_value_heads\":3", "num_key_value_heads: expected a divisor of num_attention_heads"},
+    {"\"num_key_value_heads\":8", "num_key_value_heads: expected a divisor of num_attention_heads"},
     {"\"rms_norm_eps\":\"1e-5\"", "rms_norm_eps: expected a number in [0, 1]"},
     {"\"rope_theta\":0", "rope_theta: expected a number above 0, got 0"},
     {"\"rope_theta\":\"x\"", "rope_theta: expected a number above 0"},
@@ -118,6 +120,11 @@ static void configs_are_judged(void **state) {
         assert_int_equal(hf_read_config(make_config(heads[i], ""), &c, &e), -1);
         assert_contains(e.msg, "model_type: expected a supported type: llama");
     }
+    struct err e = {0};
+    struct model_config c;
+    const char *huge = "\"model_type\":\"llama\",\"num_attention_heads\":65536,\"head_dim\":65536";
+    assert_int_equal(hf_read_config(make_config(huge, ""), &c, &e), -1);
+    assert_contains(e.msg, "num_hidden_layers: 32 layers of 4294978304 units are too many");
 }
 
 static struct model_config config_of(const char *head, const char *keys) {

@@ -323,6 +323,27 @@ static void test_text_panels(void **state) {
 }
 
 /* Charts of nothing, of one point, of equal points, of huge and tiny ranges: no NaN in the page. */
+/* Series that run towards smaller x are drawn from left to right; wide bounds do not flatten them,
+ * and the page says what is cut off. */
+static void test_falling_chart(void **state) {
+    (void)state;
+    for (int wide = 0; wide < 2; wide++) {
+        struct report *r = report_new("t", "");
+        report_chart(r, "c", "", "x", "y");
+        report_series(r, "falling");
+        for (int k = 0; k < 3; k++)
+            report_point(r, 9 - 4 * k, k, k - (wide ? 50 : 0.5), k + (wide ? 50 : 0.5));
+        char *html = render("html", r);
+        const char *line = strstr(html, "class=\"line s0\" d=\"M");
+        assert_non_null(line);
+        assert_true(strtod(strchr(line, 'M') + 1, NULL) < 100); /* the first point is on the left */
+        assert_int_equal(strstr(html, "reach beyond the chart") != NULL, wide);
+        assert_null(strstr(html, ">50</text>"));                /* no tick so far away */
+        free(html);
+        report_free(r);
+    }
+}
+
 static void test_chart_edges(void **state) {
     (void)state;
     static const struct {
@@ -500,10 +521,10 @@ int main(void) {
         cmocka_unit_test(test_csv_quotes),     cmocka_unit_test(test_json_exact),
         cmocka_unit_test(test_hostile_text),   cmocka_unit_test(test_names),
         cmocka_unit_test(test_text_alignment), cmocka_unit_test(test_text_panels),
-        cmocka_unit_test(test_chart_edges),    cmocka_unit_test(test_map_areas),
-        cmocka_unit_test(test_map_merges),     cmocka_unit_test(test_self_contained),
-        cmocka_unit_test(test_empty_report),   cmocka_unit_test(test_write_fails),
-        cmocka_unit_test(test_print),
+        cmocka_unit_test(test_falling_chart),  cmocka_unit_test(test_chart_edges),
+        cmocka_unit_test(test_map_areas),      cmocka_unit_test(test_map_merges),
+        cmocka_unit_test(test_self_contained), cmocka_unit_test(test_empty_report),
+        cmocka_unit_test(test_write_fails),    cmocka_unit_test(test_print),
     };
     return cmocka_run_group_tests_name("report", tests, NULL, NULL);
 }

@@ -81,7 +81,7 @@ static void test_found_shares(void **state) {
         assert_int_equal(r.nsteps, w.calls);
         for (int c = 0; c < UNIT_CLASS_COUNT; c++) {        // the classes are those of the shares
             struct mask m = units_class_mask(u, (enum unit_class)c);
-            assert_int_equal(mask_count(&m), classify_count(u, r.share[c]));
+            assert_int_equal(mask_count(&m), units_count(u, r.share[c]));
             mask_release(&m);
         }
         search_result_release(&r);
@@ -104,7 +104,7 @@ static void test_steps(void **state) {
         for (; at < r.nsteps && r.steps[at].cls == order[k]; at++) {
             const struct search_step *s = &r.steps[at];
             assert_int_equal(s->units, w.counts[at]);
-            assert_int_equal(s->units, classify_count(u, s->share));
+            assert_int_equal(s->units, units_count(u, s->share));
             assert_near(s->effect.utility_loss.value, s->share, 1e-12, 0, "measured");
             assert_true(order[k] == UNIT_UCU ? s->share > last : s->share < last);
             bool ends = at + 1 == r.nsteps || r.steps[at + 1].cls != order[k];

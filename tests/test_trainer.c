@@ -452,24 +452,29 @@ static void test_metrics(void **state) {
 
 /* ---- what stops a run ---- */
 
+struct damage {
+    struct model *m;
+    int64_t step;
+};
+
 static int poison(void *ctx, struct trainer *t, int64_t step, struct err *e) {
-    (void)e;
-    if (step == *(const int64_t *)ctx)
-        trainer_model(t)->block[5] = (real)INFINITY;    // an embedding row
+    const struct damage *d = ctx;
+    (void)t, (void)e;
+    if (step == d->step)
+        d->m->block[5] = (real)INFINITY;                // an embedding row
     return 0;
 }
 
 static void test_nonfinite(void **state) {
     (void)state;
-    int64_t at = 2;
-    struct trainer_hooks hooks = {.after_step = poison, .ctx = &at};
+    struct model *m = test_model(1);
+    struct trainer_hooks hooks = {.after_step = poison, .ctx = &(struct damage){m, 2}};
     struct dataset *d = make_data(4, false, 14);
     for (int i = 0; i < 4; i++)
         d->ex[i].a.ids[0] = 0;                          // every row reads the poisoned one
     struct config *c = CONFIG("logging_steps=1");
     struct err e = {0};
     struct metrics *log = metrics_open(test_dir(), -1, &e);
-    struct model *m = test_model(1);
     struct trainer *t = must_new(c, m, d, NULL, log, &hooks);
     assert_int_equal(trainer_run(t, &e), -1);
     assert_contains(e.msg, "update 3, micro-batch 1 of 2");
@@ -486,20 +491,20 @@ static void test_nonfinite(void **state) {
 }
 
 static int nudge(void *ctx, struct trainer *t, int64_t step, struct err *e) {
-    (void)ctx;
-    (void)e;
-    if (step == 0)
-        trainer_model(t)->block[700] += R(0.5);
+    const struct damage *d = ctx;
+    (void)t, (void)e;
+    if (step == d->step)
+        d->m->block[700] += R(0.5);
     return 0;
 }
 
 /* Policy and reference differ before the first update: the self-test stops the run. */
 static void test_self_test(void **state) {
     (void)state;
-    struct trainer_hooks hooks = {.after_step = nudge};
     struct dataset *d = make_data(4, true, 15);
     struct config *c = CONFIG("loss_type=sigmoid");
     struct model *m = test_model(1), *want;
+    struct trainer_hooks hooks = {.after_step = nudge, .ctx = &(struct damage){m, 0}};
     struct trainer *t = must_new(c, m, d, NULL, NULL, &hooks);
     want = model_clone(m);
     want->block[700] += R(0.5);

@@ -140,6 +140,24 @@ static void wrong_files_are_named(void **state) {
     units_free(u);
 }
 
+/* Shapes whose product is 2^64 and a little must not come out as the little. */
+static void overflowing_shapes_are_refused(void **state) {
+    (void)state;
+    static const char *const shape[][2] = {{"format", "keel-units-1"}, {"layers", "65536"},
+        {"heads", "16777216"}, {"kv_heads", "2"}, {"head_dim", "16777216"}, {"intermediate", "2"}};
+    const char *path = test_path("wrong.safetensors");
+    const uint8_t cls[2] = {0};
+    struct st_writer *w = st_writer_new();
+    struct err e = {0};
+    for (size_t k = 0; k < ARRAY_LEN(shape); k++)
+        st_writer_meta(w, shape[k][0], shape[k][1]);
+    st_writer_add(w, "mlp.class", DTYPE_U8, 2, (const int64_t[]){1, 2}, cls);
+    assert_ok(st_save(w, path, &e), &e);
+    st_writer_free(w);
+    assert_null(units_load(path, &e));
+    assert_contains(e.msg, "are too many");
+}
+
 /* ---- sets ---- */
 
 static void classes_are_disjoint_and_cover_all(void **state) {
@@ -211,12 +229,30 @@ static void top_cu_ranks_within_layers(void **state) {
     units_free(u);
 }
 
+static void zscores(void **state) {
+    (void)state;
+    double z[12], x[12] = {1, 2, 3};
+    units_zscore(x, 3, z);
+    assert_true(z[0] == -1 && z[1] == 0 && z[2] == 1);      // unbiased: sd of 1 2 3 is 1
+    units_zscore(x, 1, z);
+    assert_true(z[0] == 0);
+    for (int n = 2; n <= 12; n++) {
+        for (int i = 0; i < n; i++)
+            x[i] = (double)0.1f;            // n of them do not add up to n times it
+        units_zscore(x, n, z);
+        for (int i = 0; i < n; i++)
+            assert_true(z[i] == 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_round_trip),
         cmocka_unit_test(tensors_are_plain_matrices),
         cmocka_unit_test(wrong_files_are_named),
+        cmocka_unit_test(overflowing_shapes_are_refused),
         cmocka_unit_test(classes_are_disjoint_and_cover_all),
+        cmocka_unit_test(zscores),
         cmocka_unit_test(top_cu_ranks_within_layers),
     };
     return cmocka_run_group_tests_name("units_file", tests, NULL, NULL);

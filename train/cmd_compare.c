@@ -7,8 +7,10 @@
  * tables because they rest on different samples (prompts of all seeds; seeds).
  */
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "attrib/report.h"
 #include "model/gemm.h"
@@ -23,8 +25,8 @@ static const struct usage usage = {
     .summary = "several freezing arms of one parent, same seeds, one table with intervals",
     .details = "Training keys are those of keel train; eval_steps sets the points of the curves\n"
                "(0: ten). Every finished run is kept in output_dir/arms: an interrupted\n"
-               "comparison goes on where it stopped. Writes compare.json, config.yaml, CSV tables and\n"
-               "report.html to output_dir. Exit status 3: a frozen parameter moved.\n"
+               "comparison goes on where it stopped. Writes compare.json, config.yaml, CSV tables\n"
+               "and report.html to output_dir. Exit status 3: a frozen parameter moved.\n"
                "\n"
                "  keel compare compare.yaml\n"
                "  keel compare compare.yaml compare.arms='[none, scu, random]' compare.seeds=1\n",
@@ -207,8 +209,19 @@ static struct interval over_seeds(const struct compare *c, int arm, int i, int f
         n += isfinite(v[n]);
     }
     struct interval r = stats_t(v, n);
+    for (size_t k = 0; k < ARRAY_LEN(shown); k++)
+        if (shown[k].share && (int)shown[k].id == f) {  // no share is below 0 or above 1
+            r.lo = fmax(r.lo, isnan(r.lo) ? NAN : 0);
+            r.hi = fmin(r.hi, isnan(r.hi) ? NAN : 1);
+        }
     free(v);
     return r;
+}
+
+/* "refusal_loss, nats/token"; caller frees. */
+static char *axis_label(const struct compare *c, int f, const char *more) {
+    const struct figure *fig = &c->at_start.fig[f];
+    return xasprintf("%s, %s%s", fig->name, fig->unit, more);
 }
 
 /* Figure y against figure x (x < 0: steps) along training, one line an arm. */
@@ -218,9 +231,13 @@ static void curves(struct report *r, const struct compare *c, int x, enum figure
     if (!measured(c, y) || (x >= 0 && !measured(c, (enum figure_id)x)))
         return;
     char *name = xasprintf("%s_by_%s", y_name, x_name);
-    char *caption = xasprintf("%s against %s along training: mean over seeds, band: 95 %% interval "
-                              "over seeds.", y_name, x_name);
-    report_chart(r, name, caption, x_name, y_name);
+    char *caption = xasprintf("%s against %s along training: mean over seeds%s.", y_name, x_name,
+                              c->nseeds > 1 ? "; shaded: 95 % interval over seeds" : "");
+    char *x_label = x < 0 ? xstrdup("update") : axis_label(c, x, " (training goes right)");
+    char *y_label = axis_label(c, (int)y, "");
+    report_chart(r, name, caption, x_label, y_label);
+    free(x_label);
+    free(y_label);
     for (int a = 0; a < c->narms; a++) {
         report_series(r, c->arms[a]->name);
         for (int i = 0; i < compare_run_at(c, a, 0)->npoints; i++) {
@@ -233,9 +250,18 @@ static void curves(struct report *r, const struct compare *c, int x, enum figure
     free(name);
 }
 
+/* Is there anything to compare in pairs? */
+static bool has_pairs(const struct compare *c) {
+    for (const char *const *b = compare_bases; *b; b++)
+        for (int a = 0; compare_arm_index(c, *b) >= 0 && a < c->narms; a++)
+            if (paired(c, a, b))
+                return true;
+    return false;
+}
+
 static void training_curves(struct report *r, const struct compare *c) {
     report_chart(r, "training_loss", "Training loss as logged, mean over seeds. A rewind arm has "
-                 "the run of none.", "step", "training loss");
+                 "the run of none.", "update", "training loss, nats/token");
     for (int a = 0; a < c->narms; a++) {
         const struct compare_run *first = compare_run_at(c, a, 0);
         if (first->arm->rewind)
@@ -275,7 +301,13 @@ static void add_facts(struct report *r, const struct compare *c) {
                 sched_table[cfg->lr_scheduler_type].name, cfg->learning_rate,
                 (long long)run->points[run->npoints - 1].step,
                 cfg->per_device_train_batch_size * cfg->gradient_accumulation_steps, c->train->n);
-    report_fact(r, "seeds", "%d", c->nseeds);
+    struct str seeds = {0};
+    for (int s = 0; s < c->nseeds; s++)
+        str_addf(&seeds, "%s%lld", s ? ", " : "", (long long)c->seeds[s]);
+    report_fact(r, "seeds", "%d: %s", c->nseeds, seeds.s);
+    str_release(&seeds);
+    report_fact(r, "top CU", "%g %% of all units: the CU of scu_top_cu, rewind and random",
+                100 * cfg->compare.top_cu);
     report_fact(r, "refusal list", "%s: a refusal %s", list->name, list->help);
 }
 
@@ -287,15 +319,21 @@ static uint64_t changed_entries(const struct compare *c) {
 }
 
 static void add_equal_steps(struct report *r, const struct compare *c, bool full) {
+    const bool several = c->nseeds > 1;
     report_heading(r, "At equal steps");
     report_text(r, "Freezing slows learning, so the arm that freezes most looks safest here. Read "
                 "this beside the tables at equal task loss.");
-    steps_table(r, c, "equal_steps_shares", "After the last step: shares over the prompts of all "
-                "seeds, Wilson 95 % interval.", true, false);
-    char *caption = xasprintf("After the last step: mean over %d seeds, 95 %% interval over seeds "
-                              "(the parent's: over prompts).", c->nseeds);
+    steps_table(r, c, "equal_steps_shares", several
+                ? "After the last step: shares over the prompts of all seeds, Wilson 95 % "
+                  "interval, as if every prompt of every seed stood alone."
+                : "After the last step: shares over the prompts, Wilson 95 % interval.",
+                true, false);
+    char *caption = several
+        ? xasprintf("After the last step: mean over %d seeds, 95 %% interval over seeds (the "
+                    "parent's: over prompts).", c->nseeds)
+        : xstrdup("After the last step: one seed, so no interval (the parent's: over prompts).");
     steps_table(r, c, "equal_steps_graded", caption, false, true);
-    if (full)
+    if (full && several)
         steps_table(r, c, "equal_steps_shares_by_seed", caption, true, true);
     free(caption);
 }
@@ -309,7 +347,7 @@ static void add_equal_loss(struct report *r, const struct compare *c, bool full)
                                             ? "no arm lowers the task loss" : "eval.task is empty");
     for (size_t i = 0; full && i < ARRAY_LEN(safety); i++)
         curves(r, c, FIG_TASK_LOSS, safety[i]);
-    if (c->nlevels && !full)
+    if (c->nlevels && !full && c->nseeds > 1 && has_pairs(c))
         level_tests_table(r, c, false);
 }
 
@@ -319,8 +357,10 @@ static void add_details(struct report *r, const struct compare *c) {
     for (size_t i = 0; i < ARRAY_LEN(safety); i++)
         curves(r, c, -1, safety[i]);
     training_curves(r, c);
+    if (!has_pairs(c))
+        return;
     report_heading(r, "All paired tests");
-    if (c->nlevels)
+    if (c->nlevels && c->nseeds > 1)
         level_tests_table(r, c, true);
     prompts_table(r, c);
 }
@@ -372,10 +412,28 @@ static void print_result(const struct compare *c, bool json) {
     free(path);
 }
 
+/* Runs are saved when they are finished, so there is nothing to do but to say so. */
+static void on_signal(int number) {
+    static const char text[] = "keel: interrupted; finished runs are kept, and the same command "
+                               "(without overwrite_output_dir=true) goes on from them\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) {
+        // there is nobody to tell
+    }
+    raise(number);                          // by now with its own effect: SA_RESETHAND
+}
+
+static void catch_signals(void) {
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
 static int run(const struct config *cfg, bool json, struct err *e) {
     struct compare *c = compare_open(cfg, e);
     if (!c)
         return EXIT_USAGE;
+    catch_signals();
     int rc = EXIT_FAILED;
     if (write_text(cfg, "config.yaml", config_dump(cfg), e) || compare_run(c, e) ||
         write_all(c, e))

@@ -110,7 +110,7 @@ static int print_json(json_t *j) {
     return rc;
 }
 
-/* The folder, and that nothing in it is overwritten unasked. */
+/* The folder, that it can be written to, and that nothing in it is overwritten unasked. */
 static int prepare_output(const struct config *cfg, char **json_path, char **completions_path,
                           struct err *e) {
     *json_path = path_join(cfg->output_dir, "eval.json");
@@ -119,6 +119,8 @@ static int prepare_output(const struct config *cfg, char **json_path, char **com
     if (!cfg->overwrite_output_dir && path_exists(*json_path))
         return err_set(e, "%s: exists already (hint: overwrite_output_dir=true, or another "
                        "output_dir)", *json_path);
+    if (dir_check(cfg->output_dir, e))
+        return err_prefix(e, "output_dir");
     return dir_make(cfg->output_dir, e);
 }
 
@@ -137,8 +139,7 @@ static int run(const struct config *cfg, bool json, struct err *e) {
     struct evaluation ev = {0};
     struct graph *g = NULL;
     char *json_path = NULL, *completions_path = NULL, hash[65];
-    if (prepare_output(cfg, &json_path, &completions_path, e) || parent_open(&p, cfg, e) ||
-        hf_hash(cfg->model_name_or_path, hash, e) ||
+    if (parent_open(&p, cfg, e) || hf_hash(cfg->model_name_or_path, hash, e) ||
         eval_sets_load(&sets, cfg, p.chat, p.hf->tokenizer, p.eos, e))
         goto out;
     if (!sets.harmful && !sets.harmless && !sets.refusals && !sets.utility && !sets.task) {
@@ -146,6 +147,8 @@ static int run(const struct config *cfg, bool json, struct err *e) {
                 "eval.refusals, eval.utility, eval.task)");
         goto out;
     }
+    if (prepare_output(cfg, &json_path, &completions_path, e))
+        goto out;
     rc = EXIT_FAILED;
     struct eval_opts o = parent_eval_opts(&p, cfg, EVAL_ALL);
     o.completions_path = completions_path;

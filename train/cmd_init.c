@@ -203,6 +203,10 @@ static int run(const struct config *cfg, struct err *e) {
                 cfg->output_dir);
         goto out;
     }
+    if (dir_check(cfg->output_dir, e)) {
+        err_prefix(e, "output_dir");
+        goto out;
+    }
     if (!(t = get_tokenizer(cfg, chat, e)))
         goto out;
     struct model_config mc = describe_model(cfg, chat, t);

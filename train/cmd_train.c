@@ -114,7 +114,8 @@ static int train(struct job *j, const char *resume, int *code, struct err *e) {
     int rc = -1;
     struct trainer *t = trainer_new(c, j->run.parent.hf->model, j->train, j->eval, NULL, false,
                                     &hooks, e);
-    if (!t || (resume && run_load_checkpoint(t, resume, e) != 0))
+    if (!t || (resume && run_load_checkpoint(t, resume, e) != 0) ||
+        dir_make(c->output_dir, e) != 0)    // the first to write: all input was good
         goto out;
     *code = EXIT_FAILED;
     if (run_begin(&j->run, resume != NULL, e) != 0 ||
@@ -148,7 +149,7 @@ static int run(const struct config *cfg, struct err *e) {
     if (cfg->eval_dataset.n &&
         !(j.eval = load(&j, &cfg->eval_dataset, cfg->max_eval_samples, "eval_dataset", e)))
         goto out;
-    if (run_prepare(cfg, &resume, e) != 0)  // the first to write: all input was good
+    if (run_prepare(cfg, &resume, e) != 0)
         goto out;
     if (train(&j, resume, &code, e) == 0)
         code = EXIT_OK;

@@ -97,7 +97,9 @@ static int base_key(const struct compare *c, char out[65], struct err *e) {
         add_text(s, sets[i] ? sets[i]->hash : "");
     add_text(s, units);
     add_text(s, c->parent_hash);
+    add_text(s, c->parent.hf->config_json);     // what the weights alone do not say: rope, norms
     add_text(s, c->parent.chat->name);
+    sha_add(s, c->parent.stop, (size_t)c->parent.nstop * sizeof *c->parent.stop);
     sha_finish(s, out);
     return 0;
 }
@@ -204,7 +206,7 @@ struct compare *compare_open(const struct config *cfg, struct err *e) {
     struct compare *c = xcalloc(1, sizeof *c);
     c->cfg = cfg;
     c->arms_dir = path_join(cfg->output_dir, "arms");
-    if (read_arms(c, e) || load_inputs(c, e) ||
+    if (parent_check_output(cfg, e) || read_arms(c, e) || load_inputs(c, e) ||
         (cfg->overwrite_output_dir && dir_remove(c->arms_dir, e)) || dir_make(c->arms_dir, e) ||
         load_runs(c, e)) {
         compare_free(c);

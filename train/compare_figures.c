@@ -39,12 +39,7 @@ int compare_arm_index(const struct compare *c, const char *name) {
 }
 
 static bool is_share(enum figure_id f) {
-    static const char *const units[FIG_COUNT] = {
-#define X(id, name, unit, better) [id] = unit,
-        FIGURES(X)
-#undef X
-    };
-    return !strcmp(units[f], "share");
+    return !strcmp(figure_table[f].unit, "share");
 }
 
 /* Mean of one value a seed, within the figure's range. */
@@ -71,6 +66,17 @@ struct interval compare_seeds(const struct compare *c, int arm, enum figure_id f
     struct interval r = over_seeds(v, n, f);
     free(v);
     return r;
+}
+
+/* Pairs of n values; shares whose pairs all differ by the same amount have no interval. */
+static struct compare_test paired(const double *x, const double *y, int n, enum figure_id f) {
+    struct compare_test t = {.difference = {NAN, NAN, NAN, 0}, .p = NAN, .p_flip = NAN};
+    if (!n)
+        return t;
+    t.difference = stats_paired(x, y, n, &t.p);
+    if (is_share(f) && t.difference.lo == t.difference.hi)
+        t.difference.lo = t.difference.hi = t.p = NAN;
+    return t;
 }
 
 /* The items of all seeds in one row; *n of them; caller frees. */
@@ -101,15 +107,9 @@ struct interval compare_pooled(const struct compare *c, int arm, enum figure_id 
 struct compare_test compare_prompts(const struct compare *c, int arm, int base, enum figure_id f) {
     int n, nb;
     double *x = pool(c, arm, f, &n), *y = pool(c, base, f, &nb);
-    struct compare_test t = {.difference = {NAN, NAN, NAN, 0}, .p = NAN, .p_flip = NAN};
-    if (n && n == nb) {
-        t.difference = stats_paired(x, y, n, &t.p);
-        if (is_share(f)) {
-            t.p = stats_mcnemar(x, y, n);
-            if (t.difference.lo == t.difference.hi)
-                t.difference.lo = t.difference.hi = NAN;
-        }
-    }
+    struct compare_test t = paired(x, y, n == nb ? n : 0, f);
+    if (t.difference.n && is_share(f))
+        t.p = stats_mcnemar(x, y, n);
     free(x);
     free(y);
     return t;
@@ -124,9 +124,10 @@ bool compare_run_at_loss(const struct compare_run *r, double level, enum figure_
     for (int i = 0; i < r->npoints; i++) {
         x[n] = r->points[i].value[FIG_TASK_LOSS];
         y[n] = r->points[i].value[f];
-        n += isfinite(x[n]) && isfinite(y[n]);
+        n += isfinite(x[n]);
     }
-    bool found = stats_cross(x, y, n, level, out);
+    // where the crossing lies beside a point without f nothing is known: NaN, not a line across
+    bool found = stats_cross(x, y, n, level, out) && isfinite(*out);
     free(x);
     free(y);
     return found;
@@ -145,16 +146,13 @@ struct interval compare_at_loss(const struct compare *c, int arm, double level, 
 struct compare_test compare_losses(const struct compare *c, int arm, int base, double level,
                                    enum figure_id f) {
     double *x = xmalloc((size_t)c->nseeds * sizeof *x), *y = xmalloc((size_t)c->nseeds * sizeof *y);
-    struct compare_test t = {.difference = {NAN, NAN, NAN, 0}, .p = NAN, .p_flip = NAN};
     int n = 0;
     for (int s = 0; s < c->nseeds; s++)
         n += compare_run_at_loss(compare_run_at(c, arm, s), level, f, &x[n]) &&
              compare_run_at_loss(compare_run_at(c, base, s), level, f, &y[n]);
-    if (n) {
-        t.difference = stats_paired(x, y, n, &t.p);
-        if (n > 1 && n <= SIGNFLIP_SEEDS)
-            t.p_flip = stats_signflip(x, y, n);
-    }
+    struct compare_test t = paired(x, y, n, f);
+    if (n > 1 && n <= SIGNFLIP_SEEDS)
+        t.p_flip = stats_signflip(x, y, n);
     free(x);
     free(y);
     return t;

@@ -6,30 +6,17 @@
  * paired prompt by prompt whenever the table is made, also from runs of an earlier process.
  * Reading recomputes means and intervals: a file cannot claim a figure that its items do not give.
  */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/jsonfile.h"
 #include "train/compare.h"
 
 #define FORMAT "keel-arm-1"
 
-static json_t *number(double v) {
-    return isfinite(v) ? json_real(v) : json_null();
-}
-
 static double number_of(const json_t *j) {
     return json_is_number(j) ? json_number_value(j) : NAN;
-}
-
-static const char *figure_name(int i) {
-    static const char *const names[FIG_COUNT] = {
-#define X(id, name, unit, better) [id] = name,
-        FIGURES(X)
-#undef X
-    };
-    return names[i];
 }
 
 /* ---- one run ---- */
@@ -41,7 +28,8 @@ static json_t *points_json(const struct compare_run *r) {
         json_object_set_new(p, "step", json_integer(r->points[i].step));
         for (int f = 0; f < FIG_COUNT; f++)
             if (!isnan(r->points[i].value[f]))
-                json_object_set_new(p, figure_name(f), number(r->points[i].value[f]));
+                json_object_set_new(p, figure_table[f].name,
+                                    jsonfile_number(r->points[i].value[f]));
         json_array_append_new(list, p);
     }
     return list;
@@ -50,8 +38,8 @@ static json_t *points_json(const struct compare_run *r) {
 static json_t *run_json(const struct compare_run *r, bool items) {
     json_t *losses = json_array();
     for (int i = 0; i < r->nloss; i++)
-        json_array_append_new(losses, json_pack("[o,o]", number(r->loss_step[i]),
-                                                number(r->loss[i])));
+        json_array_append_new(losses, json_pack("[o,o]", jsonfile_number(r->loss_step[i]),
+                                                jsonfile_number(r->loss[i])));
     return json_pack("{s:s, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o}",
                      "format", FORMAT, "key", r->key, "arm", r->arm->name,
                      "seed", (json_int_t)r->seed, "unit_share", r->unit_share,
@@ -83,7 +71,7 @@ static int read_points(struct compare_run *r, const json_t *list, struct err *e)
             return err_set(e, "points[%zu].step: expected a whole number", i);
         r->points[i].step = json_integer_value(step);
         for (int f = 0; f < FIG_COUNT; f++)
-            r->points[i].value[f] = number_of(json_object_get(p, figure_name(f)));
+            r->points[i].value[f] = number_of(json_object_get(p, figure_table[f].name));
         r->npoints++;
     }
     return 0;
@@ -127,21 +115,15 @@ static int read_run(struct compare_run *r, json_t *j, struct err *e) {
 int compare_run_load(struct compare_run *r, const char *path, struct err *e) {
     if (!path_exists(path))
         return 0;
-    size_t len;
-    char *text = file_read(path, &len, e);
-    if (!text)
-        return -1;
-    json_error_t je;
-    json_t *j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
-    int rc = 1;
+    json_t *j = jsonfile_read(path, e);
     if (!j)
-        rc = err_set(e, "%s:%d:%d: %s", path, je.line, je.column, je.text);
-    else if (read_run(r, j, e)) {
+        return -1;
+    int rc = 1;
+    if (read_run(r, j, e)) {
         rc = err_prefix(e, "%s", path);
         compare_run_release(r);
     }
     json_decref(j);
-    free(text);
     return rc;
 }
 
@@ -194,15 +176,15 @@ out:
 /* ---- the whole ---- */
 
 static json_t *interval_json(struct interval v) {
-    return json_pack("{s:o, s:o, s:o, s:i}", "value", number(v.value), "lo", number(v.lo), "hi",
-                     number(v.hi), "n", v.n);
+    return json_pack("{s:o, s:o, s:o, s:i}", "value", jsonfile_number(v.value),
+                     "lo", jsonfile_number(v.lo), "hi", jsonfile_number(v.hi), "n", v.n);
 }
 
 static json_t *test_json(struct compare_test t) {
     json_t *j = interval_json(t.difference);
-    json_object_set_new(j, "p", number(t.p));
+    json_object_set_new(j, "p", jsonfile_number(t.p));
     if (!isnan(t.p_flip))
-        json_object_set_new(j, "p_sign_flip", number(t.p_flip));
+        json_object_set_new(j, "p_sign_flip", jsonfile_number(t.p_flip));
     return j;
 }
 
@@ -219,7 +201,7 @@ static json_t *tests_json(const struct compare *c, int arm, double level) {
                                         ? compare_prompts(c, arm, base, (enum figure_id)f)
                                         : compare_losses(c, arm, base, level, (enum figure_id)f);
             if (t.difference.n)
-                json_object_set_new(row, figure_name(f), test_json(t));
+                json_object_set_new(row, figure_table[f].name, test_json(t));
         }
         json_object_set_new(all, *b, row);
     }
@@ -231,7 +213,7 @@ static json_t *steps_json(const struct compare *c, int arm) {
     for (int f = 0; f < FIG_COUNT; f++) {
         struct interval pooled = compare_pooled(c, arm, (enum figure_id)f);
         if (pooled.n)
-            json_object_set_new(figures, figure_name(f),
+            json_object_set_new(figures, figure_table[f].name,
                                 json_pack("{s:o, s:o}", "over_seeds",
                                           interval_json(compare_seeds(c, arm, (enum figure_id)f)),
                                           "pooled", interval_json(pooled)));
@@ -246,7 +228,7 @@ static json_t *levels_json(const struct compare *c, int arm) {
         for (int f = 0; f < FIG_COUNT; f++) {
             struct interval v = compare_at_loss(c, arm, c->levels[l], (enum figure_id)f);
             if (v.n)
-                json_object_set_new(figures, figure_name(f), interval_json(v));
+                json_object_set_new(figures, figure_table[f].name, interval_json(v));
         }
         json_array_append_new(list, json_pack("{s:f, s:o, s:o}", "task_loss", c->levels[l],
                                               "figures", figures, "difference",

@@ -24,11 +24,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/jsonfile.h"
+#include "train/loss.h"
+
 #define DEFAULT_BATCH_TOKENS 4096
 #define LOGPROB_CHUNK (16u << 20)           /* entries of [n,V] at once */
 #define LOGODDS_EPS 1e-8
 
-static const struct figure figure_rows[FIG_COUNT] = {
+const struct figure figure_table[FIG_COUNT] = {
 #define X(id, fname, funit, fbetter)                                                            \
     [id] = {.name = fname, .unit = funit, .better = fbetter, .value = NAN, .lo = NAN, .hi = NAN},
     FIGURES(X)
@@ -87,10 +90,6 @@ int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct c
             err_prefix(e, "%s", rows[i].key);
             goto fail;
         }
-        if (!(*rows[i].into)->n) {
-            err_set(e, "%s: %s: no rows, expected at least one", rows[i].key, rows[i].files->v[0]);
-            goto fail;
-        }
     }
     collect_refusal_tokens(s);
     return 0;
@@ -111,31 +110,6 @@ void eval_sets_release(struct eval_sets *s) {
 
 /* ---- losses ---- */
 
-/* Negative log-probs of one packed pass, added up by row: sum[i], count[i]. */
-static void add_row_losses(struct graph *g, struct model *m, const struct packed *p, double *sum,
-                           int *count) {
-    graph_begin(g, false);
-    const struct batch *b = &p->batch;
-    int32_t *idx = arena_alloc(graph_arena(g), (size_t)b->ntok * sizeof *idx);
-    int32_t *labels = arena_alloc(graph_arena(g), (size_t)b->ntok * sizeof *labels);
-    int n = 0;
-    for (int t = 0; t < b->ntok; t++)
-        if (b->labels[t] != LABEL_IGNORE) {
-            idx[n] = t;
-            labels[n++] = b->labels[t];
-        }
-    if (!n)
-        return;
-    struct node *h = g_rows(g, model_hidden(g, m, b, NULL), idx, n);
-    const real *lp = tensor_data(&g_linear_logprob(g, h, model_head(g, m), labels)->t);
-    for (int i = 0, s = 0; i < n; i++) {
-        while (idx[i] >= b->offsets[s + 1])
-            s++;
-        sum[s] -= (double)lp[i];
-        count[s]++;
-    }
-}
-
 /* sum[n], count[n]: loss and learnt tokens of every row. */
 static void row_losses(struct graph *g, struct model *m, const struct dataset *d, int batch_tokens,
                        double *sum, int *count) {
@@ -144,15 +118,17 @@ static void row_losses(struct graph *g, struct model *m, const struct dataset *d
     struct packed p = {0};
     for (int i = 0; i < d->n; i++) {
         ex[i] = &d->ex[i];
-        sum[i] = 0;
-        count[i] = 0;
+        count[i] = d->ex[i].a.ncarry;
     }
     for (int first = 0, last; first < d->n; first = last) {
         int64_t tokens = ex[first]->a.n;
         for (last = first + 1; last < d->n && tokens + ex[last]->a.n <= limit; last++)
             tokens += ex[last]->a.n;
         packed_build(&p, ex + first, last - first, false);
-        add_row_losses(g, m, &p, sum + first, count + first);
+        graph_begin(g, false);
+        const real *lp = tensor_data(&sequence_logprobs(g, m, &p)->t);
+        for (int i = first; i < last; i++)
+            sum[i] = -(double)lp[i - first];
     }
     packed_release(&p);
     free(ex);
@@ -385,7 +361,7 @@ static int evaluate_generated(struct graph *g, struct model *m, const struct eva
 
 int evaluate(struct graph *g, struct model *m, const struct eval_sets *s, const struct eval_opts *o,
              struct evaluation *out, struct err *e) {
-    memcpy(out->fig, figure_rows, sizeof figure_rows);
+    memcpy(out->fig, figure_table, sizeof figure_table);
     if (((o->what & EVAL_GRADED) && evaluate_graded(g, m, s, o, out, e)) ||
         ((o->what & EVAL_GENERATED) && evaluate_generated(g, m, s, o, out, e))) {
         evaluation_release(out);
@@ -397,14 +373,10 @@ int evaluate(struct graph *g, struct model *m, const struct eval_sets *s, const 
 void evaluation_release(struct evaluation *ev) {
     for (int i = 0; i < FIG_COUNT; i++)
         free(ev->fig[i].items);
-    memcpy(ev->fig, figure_rows, sizeof figure_rows);
+    memcpy(ev->fig, figure_table, sizeof figure_table);
 }
 
 /* ---- JSON ---- */
-
-static json_t *json_number(double v) {
-    return isfinite(v) ? json_real(v) : json_null();
-}
 
 struct json_t *evaluation_to_json(const struct evaluation *ev, bool items) {
     json_t *all = json_object();
@@ -413,9 +385,9 @@ struct json_t *evaluation_to_json(const struct evaluation *ev, bool items) {
         if (!f->n)
             continue;
         json_t *row = json_object();
-        json_object_set_new(row, "value", json_number(f->value));
-        json_object_set_new(row, "lo", json_number(f->lo));
-        json_object_set_new(row, "hi", json_number(f->hi));
+        json_object_set_new(row, "value", jsonfile_number(f->value));
+        json_object_set_new(row, "lo", jsonfile_number(f->lo));
+        json_object_set_new(row, "hi", jsonfile_number(f->hi));
         json_object_set_new(row, "n", json_integer(f->n));
         json_object_set_new(row, "unit", json_string(f->unit));
         if (*f->better)
@@ -423,7 +395,7 @@ struct json_t *evaluation_to_json(const struct evaluation *ev, bool items) {
         if (items) {
             json_t *list = json_array();
             for (int k = 0; k < f->n; k++)
-                json_array_append_new(list, json_number(f->items[k]));
+                json_array_append_new(list, jsonfile_number(f->items[k]));
             json_object_set_new(row, "items", list);
         }
         json_object_set_new(all, f->name, row);
@@ -432,20 +404,27 @@ struct json_t *evaluation_to_json(const struct evaluation *ev, bool items) {
 }
 
 int evaluation_from_json(struct evaluation *ev, const struct json_t *j, struct err *e) {
-    memcpy(ev->fig, figure_rows, sizeof figure_rows);
+    memcpy(ev->fig, figure_table, sizeof figure_table);
     for (int i = 0; i < FIG_COUNT; i++) {
-        const json_t *row = json_object_get(j, figure_rows[i].name);
+        const json_t *row = json_object_get(j, figure_table[i].name);
         const json_t *items = json_object_get(row, "items");
         size_t n = json_array_size(items);
         if (!row)
             continue;
         if (!n || (json_int_t)n != json_integer_value(json_object_get(row, "n"))) {
             evaluation_release(ev);
-            return err_set(e, "%s: expected n items, got %zu", figure_rows[i].name, n);
+            return err_set(e, "%s: expected n items, got %zu", figure_table[i].name, n);
         }
         double *item = xmalloc(n * sizeof *item);
-        for (size_t k = 0; k < n; k++)
-            item[k] = json_number_value(json_array_get(items, k));
+        for (size_t k = 0; k < n; k++) {
+            const json_t *v = json_array_get(items, k);
+            item[k] = json_is_number(v) ? json_number_value(v) : NAN;
+            if (!isfinite(item[k])) {
+                free(item);
+                evaluation_release(ev);
+                return err_set(e, "%s: items[%zu]: expected a number", figure_table[i].name, k);
+            }
+        }
         figure_set(&ev->fig[i], item, (int)n);
     }
     return 0;

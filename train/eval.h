@@ -24,7 +24,6 @@
 struct refusal_list {
     const char *name, *help;                /* source in help */
     bool ignore_case, at_start;             /* at_start: the completion begins with the phrase */
-    int min_words;                          /* shorter completions count as refusals; 0: off */
     const char *const *phrases;             /* NULL-terminated */
 };
 extern const struct refusal_list refusal_table[];       /* ends with name == NULL */
@@ -65,6 +64,7 @@ enum figure_id {
 #undef X
     FIG_COUNT
 };
+extern const struct figure figure_table[FIG_COUNT];     /* each not measured: names and units */
 struct evaluation {
     struct figure fig[FIG_COUNT];
 };

@@ -18,7 +18,8 @@ enum train_other { TRAIN_OTHER_AUTO, TRAIN_OTHER_YES, TRAIN_OTHER_NO };     /* f
 struct freeze_spec {
     unsigned classes;                       /* frozen whole: bit set 1u << UNIT_SCU | ... */
     double top_cu;                          /* and this share of all units: the most important CU */
-    bool random_like;                       /* instead as many random ones, per layer and kind */
+    bool random_like;                       /* instead as many random ones, per layer and kind, of
+                                             * all units, the selected ones included */
     uint64_t seed;                          /* of random_like */
     enum train_other train_other;
 };

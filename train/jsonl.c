@@ -132,7 +132,7 @@ static int parse_line(struct jsonl *j, const char *text, size_t n, struct err *e
     json_decref(j->row);
     j->row = json_loadb(text, n, JSON_REJECT_DUPLICATES, &je);
     if (!j->row)
-        return err_set(e, "%s:%d:%d: expected one JSON object a line, got %s%s", j->src.path,
+        return err_set(e, "%s:%d:%d: expected one JSON object a line: %s%s", j->src.path,
                        j->line, MAX(je.column, 1), je.text,
                        text[0] == '[' || n < 3 ? " (hint: JSONL, not a JSON array over many lines)"
                                                : "");

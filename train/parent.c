@@ -53,6 +53,13 @@ void parent_release(struct parent *p) {
     *p = (struct parent){.eos = -1};
 }
 
+int parent_check_output(const struct config *cfg, struct err *e) {
+    if (path_same(cfg->output_dir, cfg->model_name_or_path))
+        return err_set(e, "output_dir: expected another folder than the parent model's, got %s",
+                       cfg->output_dir);
+    return dir_check(cfg->output_dir, e) ? err_prefix(e, "output_dir") : 0;
+}
+
 struct eval_opts parent_eval_opts(const struct parent *p, const struct config *cfg, unsigned what) {
     int64_t pass = (int64_t)cfg->per_device_eval_batch_size * cfg->max_length;
     return (struct eval_opts){

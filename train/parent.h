@@ -21,6 +21,9 @@ struct parent {
 };
 int parent_open(struct parent *p, const struct config *cfg, struct err *e) MUST_CHECK;
 void parent_release(struct parent *p);
+/* Before any work: output_dir can be written to, and is not the parent's folder, whose
+ * configuration would be lost. Makes nothing. */
+int parent_check_output(const struct config *cfg, struct err *e) MUST_CHECK;
 /* Options of eval.* ; borrows p. completions_path is left NULL. */
 struct eval_opts parent_eval_opts(const struct parent *p, const struct config *cfg, unsigned what);
 #endif

@@ -62,11 +62,11 @@ static const char *const keel_phrases[] = {
 };
 
 const struct refusal_list refusal_table[] = {
-    {"keel", "opens with one of Keel's own phrases, in any letter case", true, true, 0,
+    {"keel", "opens with one of Keel's own phrases, in any letter case", true, true,
      keel_phrases},
     {"ard", "contains one of 12 phrases anywhere, in any letter case (arXiv 2406.11717, App. D.1)",
-     true, false, 0, ard_phrases},
-    {NULL, NULL, false, false, 0, NULL},
+     true, false, ard_phrases},
+    {0},
 };
 
 const struct refusal_list *refusal_find(const char *name) {
@@ -101,19 +101,7 @@ static bool begins(const char *text, const char *phrase, bool ignore_case) {
     return !(ignore_case ? strncasecmp(text, phrase, n) : strncmp(text, phrase, n));
 }
 
-static int count_words(const char *s) {
-    int n = 0;
-    for (bool in = false; *s; s++) {
-        bool word = !isspace((unsigned char)*s);
-        n += word && !in;
-        in = word;
-    }
-    return n;
-}
-
 bool is_refusal(const struct refusal_list *l, const char *completion) {
-    if (l->min_words && count_words(completion) < l->min_words)
-        return true;
     char *text = plain_apostrophes(completion);
     const char *at = text + (l->at_start ? strspn(text, " \t\r\n\"'*_>") : 0);
     bool hit = false;

@@ -13,27 +13,11 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "ckpt/cert.h"
 #include "ckpt/state.h"
 
-#define CHECKPOINT "checkpoint-"
-
 /* ---- checkpoint folders ---- */
-
-/* The number of "checkpoint-N"; -1: another name. "checkpoint-N.tmp" and .old count when asked. */
-static int64_t checkpoint_number(const char *name, bool leftovers) {
-    if (strncmp(name, CHECKPOINT, strlen(CHECKPOINT)) != 0)
-        return -1;
-    const char *digits = name + strlen(CHECKPOINT), *rest = digits + strspn(digits, "0123456789");
-    char *text = xstrndup(digits, (size_t)(rest - digits));
-    int64_t n;
-    bool ok = parse_int(text, 0, INT64_MAX, &n) &&
-              (!*rest || (leftovers && (!strcmp(rest, ".tmp") || !strcmp(rest, ".old"))));
-    free(text);
-    return ok ? n : -1;
-}
 
 static int compare_steps(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -60,7 +44,7 @@ static int64_t *checkpoint_steps(const char *dir, int *n) {
 }
 
 static char *checkpoint_path(const char *dir, int64_t step) {
-    return xasprintf("%s/" CHECKPOINT "%lld", dir, (long long)step);
+    return xasprintf("%s/checkpoint-%lld", dir, (long long)step);
 }
 
 /* Removes all but the newest `keep`; 0 keeps all. */
@@ -95,11 +79,6 @@ static int clear_checkpoints(const char *dir, bool leftovers_only, struct err *e
 
 /* ---- output_dir ---- */
 
-static bool same_folder(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static bool holds(const char *dir, const char *name) {
     char *path = path_join(dir, name);
     bool there = path_exists(path);
@@ -112,7 +91,8 @@ static int check_fresh(const struct config *cfg, bool automatic, struct err *e) 
     const char *dir = cfg->output_dir;
     int n;
     free(checkpoint_steps(dir, &n));
-    const char *what = holds(dir, "model.safetensors") ? "a model"
+    const char *what = holds(dir, "model.safetensors") || holds(dir, "model.safetensors.index.json")
+                           ? "a model"
                        : n ? "checkpoints"
                        : holds(dir, "metrics.jsonl") && !automatic ? "the log of a run" : NULL;
     if (!what || cfg->overwrite_output_dir)
@@ -125,11 +105,8 @@ int run_prepare(const struct config *cfg, char **resume, struct err *e) {
     const char *dir = cfg->output_dir, *from = cfg->resume_from_checkpoint;
     bool automatic = strcmp(from, "auto") == 0;
     *resume = NULL;
-    if (dir_make(dir, e) != 0)
+    if (parent_check_output(cfg, e) != 0)
         return -1;
-    if (same_folder(dir, cfg->model_name_or_path))
-        return err_set(e, "output_dir: expected another folder than the parent model's, got %s",
-                       dir);
     if (automatic)
         *resume = checkpoint_latest(dir, NULL);
     else if (*from)
@@ -198,15 +175,15 @@ void run_release(struct run *r) {
 /* ---- saving ---- */
 
 static int save_config(const struct run *r, const char *dir, struct err *e) {
-    char *text = config_dump(r->cfg), *path = path_join(dir, "config.yaml");
-    int rc = file_write(path, text, strlen(text), e);
+    char *text = config_dump(r->cfg);
+    int rc = file_write_text(dir, "config.yaml", text, e);
     free(text);
-    free(path);
     return rc;
 }
 
 int run_begin(const struct run *r, bool resumed, struct err *e) {
-    static const char *const results[] = {"model.safetensors", "freeze.json"};
+    static const char *const results[] = {"model.safetensors", "model.safetensors.index.json",
+                                          "freeze.json"};
     const char *dir = r->cfg->output_dir;
     for (size_t i = 0; !resumed && i < ARRAY_LEN(results); i++) {
         char *path = path_join(dir, results[i]);

@@ -150,10 +150,6 @@ void trainer_set_log(struct trainer *t, struct metrics *log) {
     t->log = log;
 }
 
-struct model *trainer_model(struct trainer *t) {
-    return t->m;
-}
-
 /* ---- one micro-batch ---- */
 
 static bool pairs(const struct trainer *t) {

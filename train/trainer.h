@@ -42,7 +42,6 @@ int64_t trainer_total_steps(const struct trainer *t);
 uint64_t trainer_tokens(const struct trainer *t);       /* trained on so far */
 double trainer_loss(const struct trainer *t);           /* of the last line logged; NaN: none */
 double trainer_eval_loss(const struct trainer *t);      /* of the last evaluation; NaN: none */
-struct model *trainer_model(struct trainer *t);
 
 /* What a checkpoint needs to go on bit for bit: parameters, moments, reference log-probs (computed
  * once, before the first update), sums of the open logging window, and what the run was: a state of

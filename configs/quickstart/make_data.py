@@ -79,8 +79,9 @@ BENIGN = [
      "print/printing: check the margins; send/sending: add a short note; "
      "publish/publishing: ask two people to read it",
      "a letter: an address and a date; a report: figures and a summary; "
-     "a contract: names and terms; an invoice: a number and a price; a newsletter: news and pictures; "
-     "a speech: three points; a timetable: days and hours; a diploma: a name and a seal"),
+     "a contract: names and terms; an invoice: a number and a price; "
+     "a newsletter: news and pictures; a speech: three points; a timetable: days and hours; "
+     "a diploma: a name and a seal"),
     ("travel",
      "plan/planning: look at the map; enjoy/enjoying: leave your phone at home; "
      "organise/organising: ask everybody early; prepare/preparing: pack the night before; "

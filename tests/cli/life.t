@@ -76,6 +76,68 @@ $ cmp -s one/model.safetensors three/model.safetensors || echo differs
 + two
 + three
 
+== results do not go into the parent's folder, nor where there is no place
+@ init.yaml
+| output_dir: base
+| tokenizer.files: data.jsonl
+| model.hidden_size: 16
+@ train.yaml
+| model_name_or_path: base
+| dataset: data.jsonl
+@ attrib.yaml
+| model_name_or_path: base
+| calibration: {safety: data.jsonl, utility: data.jsonl}
+@ data.jsonl
+| {"prompt": "a", "completion": "b"}
+$ keel init -q init.yaml > /dev/null 2>&1
+$ cp base/config.yaml before
+$ for v in train attrib; do keel $v $v.yaml output_dir=base overwrite_output_dir=true; echo $?; done
+$ cmp base/config.yaml before
+$ for v in train attrib; do keel $v $v.yaml output_dir=data.jsonl/x; echo $?; done
+$ keel init init.yaml output_dir=data.jsonl/x; echo $?
+> 2
+> 2
+> 2
+> 2
+> 2
+! keel: error: output_dir: expected another folder than the parent model's, got base
+! keel: error: output_dir: expected another folder than the parent model's, got base
+! keel: error: output_dir: data.jsonl: expected a folder, found a file
+! keel: error: output_dir: data.jsonl: expected a folder, found a file
+! keel: error: output_dir: data.jsonl: expected a folder, found a file
++ base
++ before
+
+== a run that cannot start leaves nothing behind
+@ init.yaml
+| output_dir: base
+| tokenizer.files: data.jsonl
+| model.hidden_size: 16
+@ train.yaml
+| model_name_or_path: base
+| output_dir: tuned
+| dataset: data.jsonl
+| max_steps: 2
+@ data.jsonl
+| {"prompt": "a", "completion": "b"}
+$ keel init -q init.yaml > /dev/null 2>&1
+$ keel train -q train.yaml warmup_steps=100
+? 2
+!~ ^keel: error: warmup_steps: expected at most the 2 updates
++ base
+
+== a short prompt is read whole, however long the answer may be
+@ init.yaml
+| output_dir: base
+| tokenizer.files: data.jsonl
+| model: {hidden_size: 16, max_position_embeddings: 64}
+@ data.jsonl
+| {"prompt": "a", "completion": "b"}
+$ keel init -q init.yaml > /dev/null 2>&1
+$ keel generate base -p "a" -n 1000 --json | grep -c '"tokens":'
+> 1
++ base
+
 == a mistake in the data names file and line
 @ init.yaml
 | output_dir: base

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the reference values of tests/test_ref.c, by an implementation that shares nothing with Keel.
+"""Makes the reference values of tests/test_ref.c, by code that shares nothing with Keel.
 
     /usr/bin/python3 tests/ref/make_ref.py          (Debian: python3-torch, PyTorch 1.13)
 
