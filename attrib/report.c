@@ -281,6 +281,10 @@ void report_chart(struct report *r, const char *name, const char *caption, const
     c->y_label = mend_text(y_label);
 }
 
+void report_chart_log_x(struct report *r) {
+    block_open(r, BLOCK_CHART, "report_chart_log_x")->chart.log_x = true;
+}
+
 void report_series(struct report *r, const char *label) {
     struct chart *c = &block_open(r, BLOCK_CHART, "report_series")->chart;
     c->series = grow(c->series, c->nseries, sizeof *c->series);

@@ -31,6 +31,7 @@ void report_cell_interval(struct report *r, double value, double lo, double hi, 
 /* Line chart: series of points with optional bands (lo, hi NaN: none). */
 void report_chart(struct report *r, const char *name, const char *caption, const char *x_label,
                   const char *y_label);
+void report_chart_log_x(struct report *r);      /* of the chart just begun; x > 0 */
 void report_series(struct report *r, const char *label);
 void report_point(struct report *r, double x, double y, double lo, double hi);
 

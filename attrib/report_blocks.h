@@ -42,6 +42,7 @@ struct series {
 };
 struct chart {
     char *x_label, *y_label;
+    bool log_x;
     struct series *series;
     int nseries;
 };

@@ -35,6 +35,7 @@ struct axis {
     double lo, hi, step;                    /* data range, distance of ticks */
     double from, to;                        /* the same in pixels */
     bool down;                              /* values fall from `from` to `to` */
+    bool log;                               /* lo, hi, step are decimal logarithms of the data */
 };
 
 static bool finite_point(const struct point *p) {
@@ -66,8 +67,13 @@ static struct axis axis_make(double lo, double hi, int ticks, double pad, double
     };
 }
 
+/* Data to the axis's own measure. The floor stands for zero, which a logarithm cannot show. */
+static double on_axis(bool log, double v) {
+    return log ? log10(MAX(v, 1e-12)) : v;
+}
+
 static double at(const struct axis *a, double v) {
-    double share = (v - a->lo) / (a->hi - a->lo);
+    double share = (on_axis(a->log, v) - a->lo) / (a->hi - a->lo);
     return a->from + (a->down ? 1 - share : share) * (a->to - a->from);
 }
 
@@ -80,11 +86,20 @@ static void put_tick_text(struct str *out, double v, double step) {
     str_add(out, number_text(buf, v, decimals));
 }
 
+/* The number at tick v of an axis. */
+static void put_tick(struct str *out, const struct axis *a, double v) {
+    char buf[NUMBER_TEXT_MAX];
+    if (a->log)
+        str_add(out, number_text(buf, pow(10, v), -1));
+    else
+        put_tick_text(out, v, a->step);
+}
+
 static void put_axes(struct str *out, const struct chart *c, const struct axis *x,
                      const struct axis *y) {
     double mid = (x->from + x->to) / 2, half = (y->from + y->to) / 2;
     for (double k = ceil(y->lo / y->step - 1e-9); k * y->step <= y->hi + 1e-9 * y->step; k++) {
-        double v = k * y->step, py = at(y, v);
+        double v = k * y->step, py = at(y, v);      // y is never logarithmic
         str_addf(out, "<path class=\"%s\" d=\"M%.1f %.1fH%.1f\"/>"
                  "<text class=\"tick e\" x=\"%.1f\" y=\"%.1f\">",
                  k == 0 ? "zero" : "grid", x->from, py, x->to, x->from - 6, py + 3.5);
@@ -92,10 +107,10 @@ static void put_axes(struct str *out, const struct chart *c, const struct axis *
         str_add(out, "</text>\n");
     }
     for (double k = ceil(x->lo / x->step - 1e-9); k * x->step <= x->hi + 1e-9 * x->step; k++) {
-        double v = k * x->step, px = at(x, v);
+        double v = k * x->step, px = at(x, x->log ? pow(10, v) : v);
         str_addf(out, "<path class=\"mark\" d=\"M%.1f %.1fv4\"/>"
                  "<text class=\"tick m\" x=\"%.1f\" y=\"%.1f\">", px, y->from, px, y->from + 16);
-        put_tick_text(out, v, x->step);
+        put_tick(out, x, v);
         str_add(out, "</text>\n");
     }
     str_addf(out, "<path class=\"mark\" d=\"M%.1f %.1fH%.1f\"/>\n", x->from, y->from, x->to);
@@ -345,6 +360,12 @@ void svg_chart(struct str *out, const struct chart *c) {
     y0 = MIN(y0, MAX(lo, y0 - most)), y1 = MAX(y1, MIN(hi, y1 + most));
     struct axis x = axis_make(x0, x1, 6, 0.03, LEFT, WIDTH - 8 - names);
     x.down = runs_down(c);
+    if (c->log_x && x1 > 10 * x0) {                     // under a decade it would say no more
+        double from = on_axis(true, x0), to = on_axis(true, x1), pad = 0.03 * (to - from);
+        x.log = true;
+        x.lo = from - pad, x.hi = to + pad;
+        x.step = MAX(1, ceil(nice_step(to - from, 6)));             // whole decades
+    }
     struct axis y = axis_make(y0, y1, 5, 0.05, HEIGHT - BOTTOM, TOP);
     if (WIDTH - 8 - farthest_end(c, &x, &y) >= 2.5 * names)
         x.to = WIDTH - 8;                               /* the names find room inside */

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define GUARD "KEEL_RESTARTED"
-#define SPIN_COUNT "1000"                   /* a few microseconds */
+#define SPIN_COUNT "3000"                   /* a few microseconds */
 #define SMALL_WORK 40000                    /* m n k below which threads cost more than they give */
 
 void gemm_serial(bool ta, bool tb, int64_t m, int64_t n, int64_t k, real alpha, const real *a,

@@ -43,7 +43,7 @@ check fallback_is_mended 'chose Prescott.*restarting with OPENBLAS_CORETYPE=(HAS
     'as OPENBLAS_CORETYPE asks' "$old"
 check users_kernels_are_respected 'as OPENBLAS_CORETYPE asks' 'restarting' "$old" \
     OPENBLAS_CORETYPE=Prescott
-check short_spin 'GOMP_SPINCOUNT=1000$' 'restarting' OPENBLAS_CORETYPE=Haswell
-check users_spin_is_respected 'as OPENBLAS_CORETYPE asks' 'GOMP_SPINCOUNT=1000' "$old" \
+check short_spin 'GOMP_SPINCOUNT=3000$' 'restarting' OPENBLAS_CORETYPE=Haswell
+check users_spin_is_respected 'as OPENBLAS_CORETYPE asks' 'GOMP_SPINCOUNT=3000' "$old" \
     OPENBLAS_CORETYPE=Prescott GOMP_SPINCOUNT=7
 exit $status

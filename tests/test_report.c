@@ -322,7 +322,6 @@ static void test_text_panels(void **state) {
     report_free(r);
 }
 
-/* Charts of nothing, of one point, of equal points, of huge and tiny ranges: no NaN in the page. */
 /* Series that run towards smaller x are drawn from left to right; wide bounds do not flatten them,
  * and the page says what is cut off. */
 static void test_falling_chart(void **state) {
@@ -344,6 +343,35 @@ static void test_falling_chart(void **state) {
     }
 }
 
+/* x of the k-th point of the first line of a page */
+static double line_x(const char *html, int k) {
+    const char *p = strstr(html, "class=\"line s0\" d=\"M");
+    assert_non_null(p);
+    for (p = strchr(p, 'M'); k > 0; k--)
+        p = strchr(p + 1, 'L');
+    return strtod(p + 1, NULL);
+}
+
+/* On a logarithmic axis equal factors are equal distances, ticks are powers of ten. */
+static void test_log_chart(void **state) {
+    (void)state;
+    struct report *r = report_new("t", "");
+    report_chart(r, "c", "", "x", "y");
+    report_chart_log_x(r);
+    report_series(r, "s");
+    for (int k = 0; k < 4; k++)
+        report_point(r, pow(10, 1 - k), k, NAN, NAN);
+    char *html = render("html", r);
+    double first = line_x(html, 1) - line_x(html, 0), last = line_x(html, 3) - line_x(html, 2);
+    assert_true(first > 20);                                        /* falls to the right */
+    assert_near(first, last, 0, 0.2, "distance of a decade");
+    assert_contains(html, ">0.01</text>");
+    assert_contains(html, ">10</text>");
+    free(html);
+    report_free(r);
+}
+
+/* Charts of nothing, of one point, of equal points, of huge and tiny ranges: no NaN in the page. */
 static void test_chart_edges(void **state) {
     (void)state;
     static const struct {
@@ -521,7 +549,8 @@ int main(void) {
         cmocka_unit_test(test_csv_quotes),     cmocka_unit_test(test_json_exact),
         cmocka_unit_test(test_hostile_text),   cmocka_unit_test(test_names),
         cmocka_unit_test(test_text_alignment), cmocka_unit_test(test_text_panels),
-        cmocka_unit_test(test_falling_chart),  cmocka_unit_test(test_chart_edges),
+        cmocka_unit_test(test_falling_chart),
+        cmocka_unit_test(test_log_chart),  cmocka_unit_test(test_chart_edges),
         cmocka_unit_test(test_map_areas),      cmocka_unit_test(test_map_merges),
         cmocka_unit_test(test_self_contained), cmocka_unit_test(test_empty_report),
         cmocka_unit_test(test_write_fails),    cmocka_unit_test(test_print),

@@ -236,6 +236,8 @@ static void curves(struct report *r, const struct compare *c, int x, enum figure
     char *x_label = x < 0 ? xstrdup("update") : axis_label(c, x, " (training goes right)");
     char *y_label = axis_label(c, (int)y, "");
     report_chart(r, name, caption, x_label, y_label);
+    if (x >= 0)
+        report_chart_log_x(r);
     free(x_label);
     free(y_label);
     for (int a = 0; a < c->narms; a++) {
