@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "attrib/attrib_report.h"
-#include "model/gemm.h"
 #include "train/cli.h"
 #include "train/parent.h"
 
@@ -351,7 +350,8 @@ static void print_summary(const struct attribution *r, bool json) {
     free(path);
 }
 
-static int run(const struct config *cfg, bool json, struct err *e) {
+static int run(const struct config *cfg, const void *ctx, struct err *e) {
+    bool json = *(const bool *)ctx;
     struct attribution r = {.cfg = cfg, .parent = {.eos = -1}};
     int rc = EXIT_USAGE;
     if (run_open(&r, e) || score_set(&r, &r.safety, e) || score_set(&r, &r.utility, e))
@@ -378,21 +378,5 @@ int cmd_attrib(int argc, char **argv) {
     const struct opt opts[] = {
         {.name = "json", .type = OPT_FLAG, .target = &json, .help = "print the summary as JSON"},
     };
-    const char **args = xcalloc((size_t)argc + 1, sizeof *args);
-    int n = cli_parse(&usage, opts, ARRAY_LEN(opts), argc, argv, args);
-    struct err e = {0};
-    int rc = n == -1 ? EXIT_OK : EXIT_USAGE;
-    if (n >= 0) {
-        struct config *cfg = config_load(VERB_ATTRIB, args[0], args + 1, n - 1, &e);
-        if (cfg) {
-            if (cfg->threads)
-                gemm_threads(cfg->threads);
-            rc = run(cfg, json, &e);
-        }
-        config_free(cfg);
-        if (rc != EXIT_OK)
-            log_error("%s", e.msg);
-    }
-    free(args);
-    return rc;
+    return cli_run_config(VERB_ATTRIB, &usage, opts, ARRAY_LEN(opts), argc, argv, run, &json);
 }

@@ -202,3 +202,25 @@ int cli_parse(const struct usage *u, const struct opt *opts, int nopts, int argc
         gemm_threads((int)common.threads);
     return check_count(u, n);
 }
+
+int cli_run_config(enum verb verb, const struct usage *u, const struct opt *opts, int nopts,
+                   int argc, char **argv,
+                   int (*run)(const struct config *cfg, const void *ctx, struct err *e),
+                   const void *ctx) {
+    const char **args = xcalloc((size_t)argc + 1, sizeof *args);
+    int n = cli_parse(u, opts, nopts, argc, argv, args), rc = n == -1 ? EXIT_OK : EXIT_USAGE;
+    struct err e = {0};
+    if (n >= 0) {
+        struct config *cfg = config_load(verb, args[0], args + 1, n - 1, &e);
+        if (cfg) {
+            if (cfg->threads)
+                gemm_threads(cfg->threads);
+            rc = run(cfg, ctx, &e);
+        }
+        config_free(cfg);
+        if (rc != EXIT_OK)
+            log_error("%s", e.msg);
+    }
+    free(args);
+    return rc;
+}

@@ -5,7 +5,7 @@
 #ifndef KEEL_CLI_H
 #define KEEL_CLI_H
 
-#include "model/base.h"
+#include "train/config.h"
 
 enum opt_type { OPT_FLAG, OPT_STRING, OPT_INT, OPT_FLOAT };
 struct opt {
@@ -28,6 +28,13 @@ struct usage {
  * -2: a message was printed (exit 2). */
 int cli_parse(const struct usage *u, const struct opt *opts, int nopts, int argc, char **argv,
               const char **args);
+/* A verb that reads a configuration: parses argv (the file, then key=value overrides), loads it for
+ * `verb`, sets its threads and calls run, whose ctx is where the options' values are. Returns the
+ * exit status: run's, which fills *e for every status but EXIT_OK, or EXIT_USAGE. */
+int cli_run_config(enum verb verb, const struct usage *u, const struct opt *opts, int nopts,
+                   int argc, char **argv,
+                   int (*run)(const struct config *cfg, const void *ctx, struct err *e),
+                   const void *ctx);
 void cli_help(const struct usage *u, const struct opt *opts, int nopts, FILE *f);
 
 /* ---- the verbs: one row each, from one list (train/main.c prints and dispatches) ---- */

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "attrib/report.h"
-#include "model/gemm.h"
 #include "train/cli.h"
 #include "train/compare.h"
 #include "train/loss.h"
@@ -431,7 +430,8 @@ static void catch_signals(void) {
     sigaction(SIGTERM, &sa, NULL);
 }
 
-static int run(const struct config *cfg, bool json, struct err *e) {
+static int run(const struct config *cfg, const void *ctx, struct err *e) {
+    bool json = *(const bool *)ctx;
     struct compare *c = compare_open(cfg, e);
     if (!c)
         return EXIT_USAGE;
@@ -457,21 +457,5 @@ int cmd_compare(int argc, char **argv) {
     const struct opt opts[] = {
         {.name = "json", .type = OPT_FLAG, .target = &json, .help = "print compare.json"},
     };
-    const char **args = xcalloc((size_t)argc + 1, sizeof(*args));
-    int n = cli_parse(&usage, opts, ARRAY_LEN(opts), argc, argv, args);
-    struct err e = {0};
-    int rc = n == -1 ? EXIT_OK : EXIT_USAGE;
-    if (n >= 0) {
-        struct config *cfg = config_load(VERB_COMPARE, args[0], args + 1, n - 1, &e);
-        if (cfg) {
-            if (cfg->threads)
-                gemm_threads(cfg->threads);
-            rc = run(cfg, json, &e);
-        }
-        config_free(cfg);
-        if (rc != EXIT_OK)
-            log_error("%s", e.msg);
-    }
-    free(args);
-    return rc;
+    return cli_run_config(VERB_COMPARE, &usage, opts, ARRAY_LEN(opts), argc, argv, run, &json);
 }

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "attrib/report.h"
-#include "model/gemm.h"
 #include "train/cli.h"
 #include "train/parent.h"
 
@@ -132,7 +131,8 @@ static int save(const char *path, json_t *j, struct err *e) {
     return rc;
 }
 
-static int run(const struct config *cfg, bool json, struct err *e) {
+static int run(const struct config *cfg, const void *ctx, struct err *e) {
+    bool json = *(const bool *)ctx;
     int rc = EXIT_USAGE;
     struct parent p = {0};
     struct eval_sets sets = {0};
@@ -179,21 +179,5 @@ int cmd_eval(int argc, char **argv) {
     const struct opt opts[] = {
         {.name = "json", .type = OPT_FLAG, .target = &json, .help = "print the figures as JSON"},
     };
-    const char **args = xcalloc((size_t)argc + 1, sizeof(*args));
-    int n = cli_parse(&usage, opts, ARRAY_LEN(opts), argc, argv, args);
-    struct err e = {0};
-    int rc = n == -1 ? EXIT_OK : EXIT_USAGE;
-    if (n >= 0) {
-        struct config *cfg = config_load(VERB_EVAL, args[0], args + 1, n - 1, &e);
-        if (cfg) {
-            if (cfg->threads)
-                gemm_threads(cfg->threads);
-            rc = run(cfg, json, &e);
-        }
-        config_free(cfg);
-        if (rc != EXIT_OK)
-            log_error("%s", e.msg);
-    }
-    free(args);
-    return rc;
+    return cli_run_config(VERB_EVAL, &usage, opts, ARRAY_LEN(opts), argc, argv, run, &json);
 }

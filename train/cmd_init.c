@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "ckpt/hf.h"
-#include "model/gemm.h"
 #include "train/cli.h"
 #include "train/config.h"
 #include "train/jsonl.h"
@@ -186,7 +185,8 @@ static struct model_config describe_model(const struct config *cfg,
     return c;
 }
 
-static int run(const struct config *cfg, struct err *e) {
+static int run(const struct config *cfg, const void *ctx, struct err *e) {
+    (void)ctx;
     const struct chat_template *chat = chat_find(*cfg->chat_template ? cfg->chat_template : "keel");
     struct model *m = NULL;
     struct tokenizer *t = NULL;
@@ -236,21 +236,5 @@ out:
 }
 
 int cmd_init(int argc, char **argv) {
-    const char **args = xcalloc((size_t)argc + 1, sizeof *args);
-    int n = cli_parse(&usage, NULL, 0, argc, argv, args);
-    struct err e = {0};
-    int rc = n == -1 ? EXIT_OK : EXIT_USAGE;
-    if (n >= 0) {
-        struct config *cfg = config_load(VERB_INIT, args[0], args + 1, n - 1, &e);
-        if (cfg) {
-            if (cfg->threads)
-                gemm_threads(cfg->threads);
-            rc = run(cfg, &e);
-        }
-        config_free(cfg);
-        if (rc != EXIT_OK)
-            log_error("%s", e.msg);
-    }
-    free(args);
-    return rc;
+    return cli_run_config(VERB_INIT, &usage, NULL, 0, argc, argv, run, NULL);
 }

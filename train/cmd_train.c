@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/gemm.h"
 #include "train/cli.h"
 #include "train/metrics.h"
 #include "train/run.h"
@@ -138,7 +137,8 @@ out:
     return rc;
 }
 
-static int run(const struct config *cfg, struct err *e) {
+static int run(const struct config *cfg, const void *ctx, struct err *e) {
+    (void)ctx;
     struct job j = {0};
     char *resume = NULL;
     int code = EXIT_USAGE;
@@ -162,21 +162,5 @@ out:
 }
 
 int cmd_train(int argc, char **argv) {
-    const char **args = xcalloc((size_t)argc + 1, sizeof *args);
-    int n = cli_parse(&usage, NULL, 0, argc, argv, args);
-    struct err e = {0};
-    int rc = n == -1 ? EXIT_OK : EXIT_USAGE;
-    if (n >= 0) {
-        struct config *cfg = config_load(VERB_TRAIN, args[0], args + 1, n - 1, &e);
-        if (cfg) {
-            if (cfg->threads)
-                gemm_threads(cfg->threads);
-            rc = run(cfg, &e);
-        }
-        config_free(cfg);
-        if (rc != EXIT_OK)
-            log_error("%s", e.msg);
-    }
-    free(args);
-    return rc;
+    return cli_run_config(VERB_TRAIN, &usage, NULL, 0, argc, argv, run, NULL);
 }
