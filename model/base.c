@@ -64,6 +64,7 @@ static void log_line(enum log_level level, const char *prefix, const char *fmt, 
     if (level > log_threshold)
         return;
     char *text = xvasprintf(fmt, ap), *line = xasprintf("%s%s\n", prefix, text);
+    fflush(stdout);                         // what was written as data stands before this
     fwrite(line, 1, strlen(line), stderr);
     free(text);
     free(line);
