@@ -72,9 +72,13 @@ static double on_axis(bool log, double v) {
     return log ? log10(MAX(v, 1e-12)) : v;
 }
 
-static double at(const struct axis *a, double v) {
-    double share = (on_axis(a->log, v) - a->lo) / (a->hi - a->lo);
+/* Pixel of a value in the axis's own measure, and of data. */
+static double at_tick(const struct axis *a, double v) {
+    double share = (v - a->lo) / (a->hi - a->lo);
     return a->from + (a->down ? 1 - share : share) * (a->to - a->from);
+}
+static double at(const struct axis *a, double v) {
+    return at_tick(a, on_axis(a->log, v));
 }
 
 static void put_tick_text(struct str *out, double v, double step) {
@@ -99,15 +103,15 @@ static void put_axes(struct str *out, const struct chart *c, const struct axis *
                      const struct axis *y) {
     double mid = (x->from + x->to) / 2, half = (y->from + y->to) / 2;
     for (double k = ceil(y->lo / y->step - 1e-9); k * y->step <= y->hi + 1e-9 * y->step; k++) {
-        double v = k * y->step, py = at(y, v);      // y is never logarithmic
+        double v = k * y->step, py = at_tick(y, v);
         str_addf(out, "<path class=\"%s\" d=\"M%.1f %.1fH%.1f\"/>"
                  "<text class=\"tick e\" x=\"%.1f\" y=\"%.1f\">",
                  k == 0 ? "zero" : "grid", x->from, py, x->to, x->from - 6, py + 3.5);
-        put_tick_text(out, v, y->step);
+        put_tick(out, y, v);
         str_add(out, "</text>\n");
     }
     for (double k = ceil(x->lo / x->step - 1e-9); k * x->step <= x->hi + 1e-9 * x->step; k++) {
-        double v = k * x->step, px = at(x, x->log ? pow(10, v) : v);
+        double v = k * x->step, px = at_tick(x, v);
         str_addf(out, "<path class=\"mark\" d=\"M%.1f %.1fv4\"/>"
                  "<text class=\"tick m\" x=\"%.1f\" y=\"%.1f\">", px, y->from, px, y->from + 16);
         put_tick(out, x, v);

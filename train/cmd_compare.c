@@ -383,10 +383,9 @@ static struct report *build_report(const struct compare *c, bool full) {
 
 /* ---- the verb ---- */
 
+/* text is freed. */
 static int write_text(const struct config *cfg, const char *name, char *text, struct err *e) {
-    char *path = path_join(cfg->output_dir, name);
-    int rc = file_write(path, text, strlen(text), e);
-    free(path);
+    int rc = file_write_text(cfg->output_dir, name, text, e);
     free(text);
     return rc;
 }

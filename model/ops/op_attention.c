@@ -186,18 +186,12 @@ static void attention_backward(struct graph *g, struct node *n) {
     real *scratch = scratch_alloc(g, a, 2, &stride);
     int count;
     struct item *items = make_items(arena, a, INT32_MAX / 2, &count);
-    int next = 0;                           // items are taken in order, by whichever thread is free
 #pragma omp parallel
     {
         real *mine = scratch + stride * (size_t)gemm_thread_index();
-        for (;;) {
-            int i;
-#pragma omp atomic capture
-            i = next++;
-            if (i >= count)
-                break;
+#pragma omp for schedule(dynamic, 1)
+        for (int i = 0; i < count; i++)
             backward_item(a, &items[i], &m, mine);
-        }
     }
     if (!direct && dk)
         add_groups(a, m.dk, n->t.shape[0], dk);
@@ -237,20 +231,15 @@ struct node *g_attention(struct graph *g, struct node *q, struct node *k, struct
         cache_append(a, k->t.data, v->t.data);
     size_t mark = arena_mark(arena), stride;
     real *scratch = scratch_alloc(g, a, 1, &stride);
-    int count, next = 0;
+    int count;
     struct item *items = make_items(arena, a, BLOCK_Q, &count);
     const real *qd = q->t.data, *kd = k->t.data, *vd = v->t.data;
 #pragma omp parallel if (n->t.count >= PARALLEL_MIN)
     {
         real *mine = scratch + stride * (size_t)gemm_thread_index();
-        for (;;) {
-            int i;
-#pragma omp atomic capture
-            i = next++;
-            if (i >= count)
-                break;
+#pragma omp for schedule(dynamic, 1)
+        for (int i = 0; i < count; i++)
             forward_item(a, &items[i], qd, kd, vd, mine, n->t.data);
-        }
     }
     arena_release(arena, mark);
     return n;

@@ -109,13 +109,19 @@ KERNEL static void softmax_row_dx(const real *y, const real *dy, int64_t c, real
     SIMD for (int64_t j = 0; j < c; j++) dx[j] += y[j] * (dy[j] - s);
 }
 
-static void softmax_backward(struct graph *g, struct node *n) {
+/* Over all rows with the rule of softmax or log_softmax. */
+static void softmax_d(struct graph *g, struct node *n,
+                      void (*row)(const real *y, const real *dy, int64_t c, real *dx)) {
     real *dx = node_grad(g, n->in[0]);
     const real *y = n->t.data, *dy = n->grad;
     int64_t rows = tensor_rows(&n->t), c = tensor_cols(&n->t);
     PARALLEL_FOR(rows * c)
     for (int64_t t = 0; t < rows; t++)
-        softmax_row_dx(y + t * c, dy + t * c, c, dx + t * c);
+        row(y + t * c, dy + t * c, c, dx + t * c);
+}
+
+static void softmax_backward(struct graph *g, struct node *n) {
+    softmax_d(g, n, softmax_row_dx);
 }
 const struct op op_softmax = {"softmax", softmax_backward};
 
@@ -144,12 +150,7 @@ KERNEL static void log_softmax_row_dx(const real *y, const real *dy, int64_t c, 
 }
 
 static void log_softmax_backward(struct graph *g, struct node *n) {
-    real *dx = node_grad(g, n->in[0]);
-    const real *y = n->t.data, *dy = n->grad;
-    int64_t rows = tensor_rows(&n->t), c = tensor_cols(&n->t);
-    PARALLEL_FOR(rows * c)
-    for (int64_t t = 0; t < rows; t++)
-        log_softmax_row_dx(y + t * c, dy + t * c, c, dx + t * c);
+    softmax_d(g, n, log_softmax_row_dx);
 }
 const struct op op_log_softmax = {"log_softmax", log_softmax_backward};
 
