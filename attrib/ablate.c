@@ -3,10 +3,11 @@
  * ablate.c — a mask as a replacing tap, and what it does to refusal and utility.
  *
  * Removing a unit means that what reads it sees a constant: its columns of mlp.hidden or
- * attn.heads are overwritten before o_proj or down_proj. That equals zeroing the columns of the
- * matrix (and, for means, adding FLAP's bias sum_j mean_j W[:,j]) without touching a weight, so
- * that a measurement cannot damage the checkpoint and costs nothing to undo. The columns are
- * expanded once; an empty set writes nothing and leaves every bit as it was.
+ * attn.heads are overwritten before the output matrix reads them, whatever its layout. That equals
+ * zeroing the unit's columns of the matrix (and, for means, adding FLAP's bias sum_j mean_j W[:,j])
+ * without touching a weight, so that a measurement cannot damage the checkpoint and costs nothing
+ * to undo. The columns are expanded once; an empty set writes nothing and leaves every bit as it
+ * was.
  *
  * Losses and margins are those of train/eval.h, whose items have the figure as their mean: an
  * effect is the mean of the paired changes, prompt by prompt, far sharper than the difference of

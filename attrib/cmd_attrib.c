@@ -215,7 +215,7 @@ static void compare_score(struct attribution *r, const struct score_kind *k,
     *out = (struct score_agreement){k->name, stats_spearman(i_s, r->safety.score, n),
                                     stats_spearman(i_u, r->utility.score, n), {0}};
     for (int c = 0; c < UNIT_CLASS_COUNT; c++)
-        out->overlap[c] = size[c] ? (double)same[c] / size[c] : NAN;
+        out->overlap[c] = size[c] ? (double)same[c] / size[c] : (double)NAN;
     units_free(u);
     free(i_s);
 }
@@ -282,6 +282,7 @@ static void set_meta(struct attribution *r) {
     struct units *u = r->units;
     units_set_meta(u, "keel_version", "%s", KEEL_VERSION);
     units_set_meta(u, "model", "%s", cfg->model_name_or_path);
+    units_set_meta(u, "model_type", "%s", r->parent.hf->model->cfg.model_type);
     units_set_meta(u, "model_sha256", "%s", r->hash);
     units_set_meta(u, "score", "%s", score_table[0].name);
     units_set_meta(u, "norm_difference", "%s", enum_name(cfg, "attrib.norm_difference"));

@@ -197,7 +197,7 @@ const struct score_kind score_table[] = {
     {0},
 };
 
-void column_norms2(const struct tensor *w, double *out) {
+static void column_norms2(const struct tensor *w, double *out) {
     size_t cols = (size_t)tensor_cols(w), rows = (size_t)tensor_rows(w);
     const real *x = tensor_data(w);
     int blocks = (int)((cols + BLOCK - 1) / BLOCK);
@@ -214,17 +214,34 @@ void column_norms2(const struct tensor *w, double *out) {
     }
 }
 
+static void row_norms2(const struct tensor *w, double *out) {
+    size_t cols = (size_t)tensor_cols(w);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < tensor_rows(w); i++) {
+        const real *x = tensor_data(w) + (size_t)i * cols;
+        double sum = 0;
+        for (size_t j = 0; j < cols; j++)
+            sum += (double)x[j] * (double)x[j];
+        out[i] = sum;
+    }
+}
+
+void line_norms2(const struct tensor *w, enum freeze_kind axis, double *out) {
+    (axis == FREEZE_ROWS ? row_norms2 : column_norms2)(w, out);
+}
+
 static void score_layer_kind(const struct score_kind *k, const struct act_stats *s,
                              const struct model *m, const struct unit_map *map, int layer,
                              enum unit_kind kind, double *out) {
     bool mlp = unit_kind_table[kind].tap == TAP_MLP_HIDDEN;
     const struct channel_stats *cs = mlp ? &s->mlp[layer] : &s->attn[layer];
-    const struct param *w = unit_out_param(m, layer, kind);
-    if (tensor_cols(&w->t) != cs->n)
-        BUG("%s has %lld columns, the statistics %d channels", w->name,
-            (long long)tensor_cols(&w->t), cs->n);
+    enum freeze_kind axis;
+    const struct param *w = unit_out_param(m, layer, kind, &axis);
+    int64_t inputs = axis == FREEZE_ROWS ? tensor_rows(&w->t) : tensor_cols(&w->t);
+    if (inputs != cs->n)
+        BUG("%s has %lld inputs, the statistics %d channels", w->name, (long long)inputs, cs->n);
     double *norm2 = xcalloc((size_t)cs->n, sizeof *norm2);
-    column_norms2(&w->t, norm2);
+    line_norms2(&w->t, axis, norm2);
     for (int i = 0; i < map->per_kind[kind]; i++) {
         int first, n;
         unit_columns(map, (struct unit){kind, layer, i}, &first, &n);

@@ -7,6 +7,8 @@
  * rounding.
  * WIFV (FLAP, arXiv 2312.11983; SSAH eq. for I): I_j = M2_j / (N - 1) * ||W[:,j]||^2, N tokens; it
  * is, with 1/N for 1/(N-1), exactly the mean squared output error of mean-ablating channel j alone.
+ * W is the matrix that reads the unit (unit_out_param), W[:,j] its column, or its row where
+ * matrices are stored [in, out]; a norm behind it (Gemma 2, OLMo 2) is not part of the score.
  *
  * Positions: the activation at position t belongs to token t, the one the model has just read (it
  * helps to predict token t+1). RESPONSE counts the positions whose own token carries loss, from the
@@ -42,8 +44,9 @@ struct score_kind {
     double (*channel)(double count, double mean, double m2, double colnorm2);   /* count >= 2 */
 };
 extern const struct score_kind score_table[];       /* ends with name == NULL */
-/* ||W[:,j]||^2 of w[O,N] in double: out[N]. */
-void column_norms2(const struct tensor *w, double *out);
+/* Squared norms in double of every column of w[R,N] (FREEZE_COLS: out[N]) or of every row
+ * (FREEZE_ROWS: out[R]). */
+void line_norms2(const struct tensor *w, enum freeze_kind axis, double *out);
 /* out[map.count]; a head's score is the mean of its channels' (FLAP AL). */
 void score_units(const struct score_kind *k, const struct act_stats *s, const struct model *m,
                  const struct unit_map *map, double *out);

@@ -5,8 +5,9 @@
  * {"format": "keel-freeze-1", "parent": {"path", "sha256"}, "units": {"path", "sha256",
  *  "selected", "hash"}, "frozen_entries", "total_entries", "tensors": [{"name",
  *  "axis": rows|cols|all, "frozen": "0-3,7,9-12", "entries", "sha256"}, ...]}
- * sha256 is over the stored bytes of the frozen entries in row-major order. It is computed from the
- * parent and must hold for the child: verify needs the child's bytes and the certificate alone.
+ * sha256 is over the stored bytes of the frozen entries in row-major order; the entries of a vector
+ * are rows. It is computed from the parent and must hold for the child: verify needs the child's
+ * bytes and the certificate alone.
  */
 #ifndef KEEL_CERT_H
 #define KEEL_CERT_H

@@ -3,8 +3,10 @@
  * diff.c — one pass over both files, sums kept per tensor, and per row and column where units live.
  *
  * A unit's change is the sum over the lines that unit_part_table gives it, so tensors are read
- * once, whatever the number of units. Sums are in double; each tensor is summed by one thread in
- * one order, so any number of threads prints the same digits.
+ * once, whatever the number of units. Which architecture the files hold is not asked: a part counts
+ * where there is a tensor of its name behind the layer prefix that the files use. Sums are in
+ * double; each tensor is summed by one thread in one order, so any number of threads prints the
+ * same digits.
  */
 #include "ckpt/diff.h"
 
@@ -29,7 +31,7 @@ double diff_rel_l2(const struct diff_sum *s) {
 }
 
 double diff_cosine(const struct diff_sum *s) {
-    return s->a2 > 0 && s->b2 > 0 ? s->ab / sqrt(s->a2) / sqrt(s->b2) : NAN;
+    return s->a2 > 0 && s->b2 > 0 ? s->ab / sqrt(s->a2) / sqrt(s->b2) : (double)NAN;
 }
 
 static void sum_add(struct diff_sum *s, double a, double b, bool changed) {
@@ -61,9 +63,9 @@ static bool same_value(double a, double b) {
     return isnan(a) ? isnan(b) : a == b && signbit(a) == signbit(b);
 }
 
-/* [rows, cols] of a tensor; vectors are one row. */
+/* Rows and columns as tensor.h has them: the entries of a vector are rows. */
 static void sizes(const struct st_entry *en, size_t *rows, size_t *cols) {
-    *rows = en->ndim > 1 ? (size_t)en->shape[0] : 1;
+    *rows = en->ndim ? (size_t)en->shape[0] : 1;
     *cols = *rows ? en->count / *rows : 0;
 }
 
@@ -74,6 +76,10 @@ static void compare_numbers(struct diff_tensor *t) {
     size_t rows, cols;
     double a[CHUNK], b[CHUNK];
     sizes(t->a->en, &rows, &cols);
+    if (cols == 1 && !t->rows) {            // a vector whose entries nobody asks for: one long row
+        cols = rows;
+        rows = 1;
+    }
     for (size_t r = 0; r < rows; r++) {
         struct diff_sum line = {0};
         for (size_t c0 = 0; c0 < cols; c0 += CHUNK) {
@@ -136,16 +142,19 @@ static void compare(struct diff_tensor *t) {
     t->state = t->all.changed ? DIFF_CHANGED : a->dtype == b->dtype ? DIFF_SAME : DIFF_SAME_VALUES;
 }
 
-/* ---- units ---- */
+/* ---- names ---- */
 
-static char *part_name(int layer, const struct unit_part *part) {
-    return xasprintf("model.layers.%d.%s", layer, part->suffix);
+/* GPT-2's names stand with or without a prefix, as in the first files published. */
+static const char *bare(const char *name) {
+    static const char prefix[] = "transformer.";
+    const size_t n = sizeof prefix - 1;
+    return strncmp(name, prefix, n) == 0 ? name + n : name;
 }
 
 static struct diff_tensor *find(const struct diff *d, const char *name) {
     int lo = 0, hi = d->ntensors;
     while (lo < hi) {
-        const int mid = lo + (hi - lo) / 2, c = strcmp(name, d->tensors[mid].name);
+        const int mid = lo + (hi - lo) / 2, c = strcmp(bare(name), bare(d->tensors[mid].name));
         if (c == 0)
             return &d->tensors[mid];
         if (c < 0)
@@ -156,36 +165,144 @@ static struct diff_tensor *find(const struct diff *d, const char *name) {
     return NULL;
 }
 
-/* Rows and columns that the map reaches in a matrix: those of its widest channel, plus one. */
-static int part_extent(const struct unit_map *map, const struct unit_part *part) {
-    const int channels = part->kind == UNIT_MLP ? map->intermediate : map->heads * map->head_dim;
-    return unit_part_index(map, part, channels - 1) + 1;
+static int cmp_bare(const void *a, const void *b) {
+    const char *x = (*(const struct weight *const *)a)->en->name;
+    const char *y = (*(const struct weight *const *)b)->en->name;
+    const int c = strcmp(bare(x), bare(y));
+    return c ? c : strcmp(x, y);
 }
 
-/* Gives the matrices of units their lines; -1 and *e when one does not fit the map. */
+static const struct weight **sorted(const struct weights *w) {
+    const int n = weights_count(w);
+    const struct weight **v = xcalloc((size_t)n + 1, sizeof *v);
+    for (int i = 0; i < n; i++)
+        v[i] = weights_at(w, i);
+    qsort(v, (size_t)n, sizeof *v, cmp_bare);
+    return v;
+}
+
+static const char *slot_name(const struct arch *arch, enum slot slot) {
+    const struct arch_param *p = arch->params;
+    while (p->name && p->slot != slot)
+        p++;
+    return p->name;
+}
+
+/* What stands for a tensor that the other side lacks: for a head, the embedding of a tied model. */
+static const struct weight *partner(const struct weights *w, const char *name) {
+    const struct weight *found = NULL;
+    for (int i = 0; arch_table[i] && !found; i++) {
+        const char *head = slot_name(arch_table[i], SLOT_HEAD);
+        const char *embedding = slot_name(arch_table[i], SLOT_EMBED);
+        if (head && strcmp(head, name) == 0)
+            found = weights_find(w, embedding);
+    }
+    return found;
+}
+
+static void list_tensors(struct diff *d) {
+    const int na = weights_count(d->a), nb = weights_count(d->b);
+    const struct weight **va = sorted(d->a), **vb = sorted(d->b);
+    d->tensors = xcalloc((size_t)na + (size_t)nb, sizeof *d->tensors);
+    for (int i = 0, k = 0; i < na || k < nb;) {
+        const struct weight *a = i < na ? va[i] : NULL, *b = k < nb ? vb[k] : NULL;
+        const int c = !a ? 1 : !b ? -1 : strcmp(bare(a->en->name), bare(b->en->name));
+        struct diff_tensor *t = &d->tensors[d->ntensors++];
+        t->name = c <= 0 ? a->en->name : b->en->name;
+        t->a = c <= 0 ? a : partner(d->a, t->name);
+        t->b = c >= 0 ? b : partner(d->b, t->name);
+        i += c <= 0;
+        k += c >= 0;
+    }
+    free(va);
+    free(vb);
+}
+
+/* ---- units ---- */
+
+/* Caller frees. */
+static char *part_name(const char *prefix, int layer, const struct unit_part *part) {
+    const char *digits = strstr(prefix, "%d");
+    return xasprintf("%.*s%d%s%s", (int)(digits - prefix), prefix, layer, digits + 2,
+                     part->suffix);
+}
+
+static struct diff_tensor *find_part(const struct diff *d, int layer,
+                                     const struct unit_part *part) {
+    char *name = part_name(d->family->layer_prefix, layer, part);
+    struct diff_tensor *t = find(d, name);
+    free(name);
+    return t;
+}
+
+/* The first architecture whose prefix stands before parts of layer 0; the first of all when none
+ * does. */
+static void find_family(struct diff *d) {
+    for (int i = 0; arch_table[i]; i++) {
+        d->family = arch_table[i];
+        for (const struct unit_part *p = unit_part_table; p->suffix; p++)
+            if (d->map.kinds >> p->kind & 1 && find_part(d, 0, p))
+                return;
+    }
+    d->family = arch_table[0];
+}
+
+/* Is the part the output matrix of its kind, by the family's name? */
+static bool is_output(const struct diff *d, const struct unit_part *p) {
+    const char *name = slot_name(d->family, p->kind == UNIT_MLP ? SLOT_DOWN : SLOT_O);
+    return p->out && strcmp(p->suffix, name) == 0;
+}
+
+static int bad_part(const struct diff *d, const char *path, int layer,
+                    const struct unit_part *p, size_t got, struct err *e) {
+    char *name = part_name(d->family->layer_prefix, layer, p);
+    err_set(e, "%s: %s: the units need a matrix of %lld %s on both sides, got %zu", path, name,
+            (long long)unit_part_extent(&d->map, p), p->axis == FREEZE_ROWS ? "rows" : "columns",
+            got);
+    free(name);
+    return -1;
+}
+
+/* Gives the tensor of a part its lines: 1; 0: no such tensor, or a norm of one head's width, which
+ * is no unit's (unit.h); -1 and *e: it does not fit. */
+static int prepare_part(struct diff *d, const char *path, int layer, const struct unit_part *p,
+                        struct err *e) {
+    struct diff_tensor *t = find_part(d, layer, p);
+    const int64_t want = unit_part_extent(&d->map, p);
+    size_t rows = 0, cols = 0;
+    if (!t)
+        return 0;
+    const struct st_entry *en = (t->a ? t->a : t->b)->en;
+    if (en->ndim == 1 && en->shape[0] == d->map.head_dim && want != d->map.head_dim)
+        return 0;
+    if (t->a && t->b && same_shape(t) && are_numbers(t))
+        sizes(en, &rows, &cols);
+    const size_t have = p->axis == FREEZE_ROWS ? rows : cols;
+    if (have != (size_t)want)
+        return bad_part(d, path, layer, p, have, e);
+    struct diff_sum **lines = p->axis == FREEZE_ROWS ? &t->rows : &t->cols;
+    if (!*lines)
+        *lines = xcalloc(have, sizeof **lines);
+    return 1;
+}
+
+/* Gives the tensors of units their lines; -1 and *e when one does not fit the map. */
 static int prepare_units(struct diff *d, const char *path, struct err *e) {
-    for (int l = 0; l < d->map.layers; l++)
+    find_family(d);
+    for (int l = 0; l < d->map.layers; l++) {
+        int outputs = 0;                    // bit set of kinds
         for (const struct unit_part *p = unit_part_table; p->suffix; p++) {
             if (!(d->map.kinds >> p->kind & 1))
                 continue;
-            char *name = part_name(l, p);
-            struct diff_tensor *t = find(d, name);
-            size_t rows = 0, cols = 0;
-            if (t && t->a && t->b && same_shape(t) && are_numbers(t))
-                sizes(t->a->en, &rows, &cols);
-            const size_t want = (size_t)part_extent(&d->map, p);
-            const size_t have = p->axis == FREEZE_ROWS ? rows : cols;
-            if (want != have) {
-                err_set(e, "%s: %s: the units need a matrix of %zu %s on both sides, got %zu", path,
-                        name, want, p->axis == FREEZE_ROWS ? "rows" : "columns", have);
-                free(name);
+            const int there = prepare_part(d, path, l, p, e);
+            if (there < 0)
                 return -1;
-            }
-            struct diff_sum **lines = p->axis == FREEZE_ROWS ? &t->rows : &t->cols;
-            if (!*lines)
-                *lines = xcalloc(have, sizeof **lines);
-            free(name);
+            outputs |= (there && is_output(d, p)) << p->kind;
         }
+        for (const struct unit_part *p = unit_part_table; p->suffix; p++)
+            if (d->map.kinds >> p->kind & 1 && !(outputs >> p->kind & 1) && is_output(d, p))
+                return bad_part(d, path, l, p, 0, e);
+    }
     return 0;
 }
 
@@ -195,11 +312,9 @@ static void sum_units(struct diff *d) {
         for (const struct unit_part *p = unit_part_table; p->suffix; p++) {
             if (!(d->map.kinds >> p->kind & 1))
                 continue;
-            char *name = part_name(l, p);
-            const struct diff_tensor *t = find(d, name);
-            const struct diff_sum *lines = p->axis == FREEZE_ROWS ? t->rows : t->cols;
-            free(name);
-            for (int i = 0; i < d->map.per_kind[p->kind]; i++) {
+            const struct diff_tensor *t = find_part(d, l, p);
+            const struct diff_sum *lines = !t ? NULL : p->axis == FREEZE_ROWS ? t->rows : t->cols;
+            for (int i = 0; lines && i < d->map.per_kind[p->kind]; i++) {
                 const struct unit u = {p->kind, l, i};
                 struct diff_sum *sum = &d->units[unit_id(&d->map, u)];
                 int first, n;
@@ -211,29 +326,6 @@ static void sum_units(struct diff *d) {
 }
 
 /* ---- the whole ---- */
-
-/* The other side's tensor of that name; a tied model has its head in the embedding. */
-static const struct weight *partner(const struct weights *w, const char *name) {
-    const struct weight *found = weights_find(w, name);
-    return found || strcmp(name, "lm_head.weight") != 0
-             ? found : weights_find(w, "model.embed_tokens.weight");
-}
-
-static void list_tensors(struct diff *d) {
-    const int na = weights_count(d->a), nb = weights_count(d->b);
-    d->tensors = xcalloc((size_t)na + (size_t)nb, sizeof *d->tensors);
-    for (int i = 0, k = 0; i < na || k < nb;) {
-        const struct weight *a = i < na ? weights_at(d->a, i) : NULL;
-        const struct weight *b = k < nb ? weights_at(d->b, k) : NULL;
-        const int c = !a ? 1 : !b ? -1 : strcmp(a->en->name, b->en->name);
-        struct diff_tensor *t = &d->tensors[d->ntensors++];
-        t->name = c <= 0 ? a->en->name : b->en->name;
-        t->a = c <= 0 ? a : partner(d->a, t->name);
-        t->b = c >= 0 ? b : partner(d->b, t->name);
-        i += c <= 0;
-        k += c >= 0;
-    }
-}
 
 struct diff *diff_open(const char *a, const char *b, const struct unit_map *map, struct err *e) {
     struct diff *d = xcalloc(1, sizeof *d);

@@ -4,7 +4,7 @@
  *
  * Entries of one dtype are compared by their stored bits, entries of different dtypes by value, so
  * a copy in another dtype reads "same values". A tied head is compared with the other side's
- * embedding. Any two shardings compare.
+ * embedding. Any two shardings compare, and GPT-2 names with and without "transformer.".
  */
 #ifndef KEEL_DIFF_H
 #define KEEL_DIFF_H
@@ -42,18 +42,20 @@ struct diff_tensor {
     enum diff_state state;
     bool numbers;                           /* the sums of `all` hold; else all.changed alone */
     struct diff_sum all;
-    struct diff_sum *rows, *cols;           /* matrices of units only */
+    struct diff_sum *rows, *cols;           /* tensors of units only; entries of vectors are rows */
 };
 struct diff {
-    struct diff_tensor *tensors;            /* by name */
+    struct diff_tensor *tensors;            /* by name, "transformer." left out */
     int ntensors, states[DIFF_STATE_COUNT];
     bool has_units;
     struct unit_map map;
+    const struct arch *family;              /* whose names the units' tensors have */
     struct diff_sum *units;                 /* [map.count] over the entries a unit owns */
     struct weights *a, *b;
 };
-/* Paths as in weights.h. map: the units to compare; NULL: tensors only. NULL and *e, also when a
- * matrix that the map needs is missing or has another size. */
+/* Paths as in weights.h. map: the units to compare, by the names of any architecture; NULL: tensors
+ * only. NULL and *e, also when the output matrix of a kind is missing in a layer, or a tensor of
+ * units has another size or is on one side only. */
 struct diff *diff_open(const char *a, const char *b, const struct unit_map *map,
                        struct err *e) MUST_CHECK;
 void diff_free(struct diff *d);             /* NULL is allowed */

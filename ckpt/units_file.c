@@ -286,6 +286,10 @@ fail:
 int units_check(const struct units *u, const struct model_config *cfg, const char *path,
                 struct err *e) {
     const struct unit_map want = unit_map_make(cfg, u->map.kinds);
+    const char *type = units_meta(u, "model_type");
+    if (type && strcmp(type, cfg->model_type) != 0)
+        return err_set(e, "%s: made for a %.40s model, this one is %s", path, type,
+                       cfg->model_type);
     if (unit_map_equal(&want, &u->map))
         return 0;
     return err_set(e, "%s: made for %d layers, %d MLP units, %d heads (%d kv) of %d; the model has"

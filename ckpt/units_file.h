@@ -5,8 +5,8 @@
  * For each kind K in the map (mlp, and attn or head), tensors over [L, units a layer]:
  *   K.class U8 (enum unit_class)    K.i_s, K.i_u F32 (importance for safety and utility)
  *   K.difference, K.sum F32 (normalised, as ranked)
- * Metadata: format version, the model's hash, data hashes, method, shares, seed. It is the
- * interface between attrib and everything that freezes.
+ * Metadata: format version, model_type (may be absent), the model's hash, data hashes, method,
+ * shares, seed. It is the interface between attrib and everything that freezes.
  */
 #ifndef KEEL_UNITS_FILE_H
 #define KEEL_UNITS_FILE_H
@@ -33,7 +33,8 @@ void units_set_meta(struct units *u, const char *key, const char *fmt, ...) PRIN
 const char *units_meta(const struct units *u, const char *key);         /* NULL if absent */
 int units_save(const struct units *u, const char *path, struct err *e) MUST_CHECK;
 struct units *units_load(const char *path, struct err *e) MUST_CHECK;
-/* Does the file belong to a model of this shape? -1 and *e otherwise. */
+/* Does the file belong to a model of this shape, and of the architecture that it names? -1 and *e
+ * otherwise. */
 int units_check(const struct units *u, const struct model_config *cfg, const char *path,
                 struct err *e) MUST_CHECK;
 /* How many units a share of all is: rounded, halves up, kept within 0 .. map.count. */

@@ -70,7 +70,7 @@ static struct node *pass_run(struct pass *p, struct graph *g, struct model *m,
         cache->layers[l].slot = p->slots.v;
     graph_begin(g, false);
     struct node *h = model_hidden(g, m, &b, cache);
-    return g_linear(g, g_rows(g, h, p->last.v, p->last.n), model_head(g, m));
+    return g_head(g, g_rows(g, h, p->last.v, p->last.n), model_head(g, m));
 }
 
 /* ---- sampling ---- */
@@ -258,6 +258,41 @@ static void step(struct run *r, int first) {
     r->nlive = n;
 }
 
+/* Whether a token behind len others turns all keys by other angles than they are cached with: the
+ * frequencies of some rope types depend on the length of the sequence. */
+static bool rope_turns(const struct model *m, int len) {
+    const struct model_config *c = &m->cfg;
+    if (!m->arch->rope || !c->rope.type->by_length)
+        return false;
+    const int dim = rope_dim(&c->rope, c->head_dim), max = c->max_position_embeddings;
+    const size_t bytes = (size_t)(dim / 2) * sizeof(float);
+    float *was = xmalloc(bytes), *is = xmalloc(bytes);
+    bool turns = rope_frequencies(&c->rope, dim, max, len, was) !=
+                 rope_frequencies(&c->rope, dim, max, len + 1, is);
+    turns = turns || memcmp(was, is, bytes) != 0;
+    free(was);
+    free(is);
+    return turns;
+}
+
+/* Adds the last token of a live sequence to the pass, or the whole sequence where its cache is of
+ * no use. */
+static void advance(struct run *r, const struct live *s) {
+    int32_t *len = &r->cache->len[s->slot];
+    if (!rope_turns(r->m, *len)) {
+        pass_add(&r->pass, &s->last, 1, *len, s->slot);
+        return;
+    }
+    const struct ids *prompt = &r->prompts[s->prompt], *out = &r->out[s->prompt];
+    const int k = kept(r, s->prompt), made = *len + 1 - k;
+    struct ids all = {0};
+    ids_addn(&all, prompt->v + prompt->n - k, k);
+    ids_addn(&all, out->v + out->n - made, made);
+    *len = 0;
+    pass_add(&r->pass, all.v, all.n, 0, s->slot);
+    ids_release(&all);
+}
+
 void generate(struct graph *g, struct model *m, const struct ids *prompts, int n,
               const struct generate_opts *opts, struct ids *out, uint8_t *finished,
               void (*on_token)(void *ctx, int32_t id), void *ctx) {
@@ -275,7 +310,7 @@ void generate(struct graph *g, struct model *m, const struct ids *prompts, int n
             first = admit(&r);
         else
             for (int i = 0; i < r.nlive; i++)
-                pass_add(&r.pass, &r.live[i].last, 1, r.cache->len[r.live[i].slot], r.live[i].slot);
+                advance(&r, &r.live[i]);
         step(&r, first);
     }
     graph_begin(g, false);                  // gives the nodes back before the pass they point into

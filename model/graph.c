@@ -102,7 +102,7 @@ struct node *node_param(struct graph *g, struct param *p) {
 real *node_grad(struct graph *g, struct node *n) {
     if (n->param) {
         if (n->param->freeze.kind != FREEZE_NONE)
-            BUG("%s: only a linear layer can freeze rows or columns", n->param->name);
+            BUG("%s: an op that knows no partial freezes", n->param->name);
         return n->param->grad;
     }
     if (!n->grad)

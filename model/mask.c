@@ -3,9 +3,10 @@
  * mask.c — sets of units as one byte a unit, and what they mean for parameters.
  *
  * A set is kept over units, never over parameters: algebra, counts and hashes stay exact, and the
- * rows and columns follow from unit_part_table when they are asked for. A shared row (GQA) counts
- * as covered when any of its units is in the set, so a frozen channel is frozen as a whole. One
- * byte a unit, not one bit: half a million units for a 7B model, and every loop stays plain.
+ * rows and columns follow from unit_part_table when they are asked for, parameter by parameter:
+ * a fused tensor is covered by the union of its parts. A shared row (GQA) counts as covered when
+ * any of its units is in the set, so a frozen channel is frozen as a whole. One byte a unit, not
+ * one bit: half a million units for a 7B model, and every loop stays plain.
  */
 #include "model/mask.h"
 
@@ -103,12 +104,16 @@ struct mask mask_random_like(const struct mask *m, uint64_t seed, const char *pu
 
 /* ---- what a set means for parameters ---- */
 
-/* in[n] for one matrix of one layer; the number of covered rows or columns. */
-static int cover(const struct mask *m, int layer, const struct unit_part *part, uint8_t *in,
-                 int n) {
-    memset(in, 0, (size_t)n);
+/* Rows or columns of one parameter. */
+struct lines {
+    enum freeze_kind axis;                  /* FREEZE_NONE: no entry of it belongs to a unit */
+    int n, covered;                         /* covered: how many are 1 in in[] */
+    uint8_t *in;                            /* [n]; owned */
+};
+
+static void cover(struct lines *lines, const struct mask *m, int layer,
+                  const struct unit_part *part) {
     const uint8_t *unit = m->in + unit_base(&m->map, layer, part->kind);
-    int covered = 0;
     for (int i = 0; i < m->map.per_kind[part->kind]; i++) {
         if (!unit[i])
             continue;
@@ -116,69 +121,99 @@ static int cover(const struct mask *m, int layer, const struct unit_part *part, 
         unit_columns(&m->map, (struct unit){part->kind, layer, i}, &first, &width);
         for (int c = first; c < first + width; c++) {
             int at = unit_part_index(&m->map, part, c);
-            if (at >= n)
-                BUG("mask: %s has no row or column %d of %d", part->suffix, at, n);
-            covered += !in[at];
-            in[at] = 1;
+            if (at >= lines->n)
+                BUG("mask: %s has no row or column %d of %d", part->suffix, at, lines->n);
+            lines->covered += !lines->in[at];
+            lines->in[at] = 1;
         }
     }
-    return covered;
+}
+
+/* The lines of p that units of the set own: all parts of a fused tensor together. */
+static struct lines lines_of(const struct mask *m, const struct model *model,
+                             const struct param *p) {
+    struct lines lines = {0};
+    const struct unit_part *part = unit_part_next(&m->map, model, p, NULL);
+    if (part) {
+        lines.axis = part->axis;
+        lines.n = (int)unit_part_extent(&m->map, part);
+        lines.in = xcalloc((size_t)lines.n, 1);
+    }
+    for (; part; part = unit_part_next(&m->map, model, p, part)) {
+        if (part->axis != lines.axis)
+            BUG("mask: the parts of %s lie along both axes", p->name);
+        cover(&lines, m, p->layer, part);
+    }
+    return lines;
+}
+
+static void check_model(const struct mask *m, const struct model *model) {
+    struct unit_map map = unit_map_make(&model->cfg, m->map.kinds);
+    if (!unit_map_equal(&map, &m->map))
+        BUG("mask: the set is over %d units, the model has %d", m->map.count, map.count);
 }
 
 void mask_expand(const struct mask *m, const struct model *model,
                  void (*fn)(void *ctx, struct param *p, enum freeze_kind axis, const uint8_t *in,
                             int n),
                  void *ctx) {
-    struct unit_map map = unit_map_make(&model->cfg, m->map.kinds);
-    if (!unit_map_equal(&map, &m->map))
-        BUG("mask_expand: the set is over %d units, the model has %d", m->map.count, map.count);
-    for (int l = 0; l < map.layers; l++)
-        for (const struct unit_part *part = unit_part_table; part->suffix; part++) {
-            if (!(map.kinds >> part->kind & 1))
-                continue;
-            struct param *p = model_layer_param(model, l, part->suffix);
-            int n = (int)(part->axis == FREEZE_ROWS ? tensor_rows(&p->t) : tensor_cols(&p->t));
-            uint8_t *in = xmalloc((size_t)n);
-            if (cover(m, l, part, in, n) > 0)
-                fn(ctx, p, part->axis, in, n);
-            free(in);
-        }
+    check_model(m, model);
+    for (int i = 0; i < model->nparams; i++) {
+        struct lines lines = lines_of(m, model, &model->params[i]);
+        if (lines.covered > 0)
+            fn(ctx, &model->params[i], lines.axis, lines.in, lines.n);
+        free(lines.in);
+    }
 }
 
-static void freeze_part(void *ctx, struct param *p, enum freeze_kind axis, const uint8_t *in,
-                        int n) {
-    (void)ctx;
+static void freeze_lines(struct param *p, const struct lines *lines) {
     struct freeze *f = &p->freeze;
-    free(f->live);
-    *f = (struct freeze){.kind = axis, .live = xcalloc((size_t)n, sizeof *f->live)};
-    for (int i = 0; i < n; i++)
-        if (!in[i])
-            f->live[f->nlive++] = i;
-    if (f->nlive == 0) {                    // all of it: one kind for one state
-        free(f->live);
-        *f = (struct freeze){.kind = FREEZE_ALL};
+    if (lines->covered == 0)
+        return;
+    if (lines->covered == lines->n) {       // all of it: one kind for one state
+        f->kind = FREEZE_ALL;
+        return;
     }
+    *f = (struct freeze){.kind = lines->axis,
+                         .live = xcalloc((size_t)lines->n, sizeof *f->live)};
+    for (int i = 0; i < lines->n; i++)
+        if (!lines->in[i])
+            f->live[f->nlive++] = i;
 }
 
-static bool in_some_unit(const struct param *p, int kinds) {
-    size_t len = strlen(p->name);
-    for (const struct unit_part *part = unit_part_table; part->suffix; part++) {
-        size_t n = strlen(part->suffix);
-        if (p->layer >= 0 && kinds >> part->kind & 1 && len > n
-            && strcmp(p->name + len - n, part->suffix) == 0)
-            return true;
+/* Covers what no unit at all owns: all of a parameter, or rows of a fused one. */
+static void cover_other(struct lines *lines, const struct mask *all, const struct model *model,
+                        const struct param *p) {
+    struct lines owned = lines_of(all, model, p);
+    if (!owned.in) {
+        lines->n = lines->covered = 1;      // one line stands for all of it
+        return;
     }
-    return false;
+    for (int i = 0; i < lines->n; i++)
+        if (!owned.in[i]) {
+            lines->covered += !lines->in[i];
+            lines->in[i] = 1;
+        }
+    free(owned.in);
 }
 
 void mask_freeze(const struct mask *m, struct model *model, bool train_other) {
     const int kinds = m ? m->map.kinds : 1 << UNIT_MLP | 1 << UNIT_ATTN;
+    const struct unit_map map = unit_map_make(&model->cfg, kinds);
+    struct mask set = m ? mask_copy(m) : mask_new(&map), all = mask_new(&map);
+    check_model(&set, model);
+    mask_not(&all);
     model_unfreeze(model);
-    for (int i = 0; !train_other && i < model->nparams; i++)
-        if (!in_some_unit(&model->params[i], kinds))
-            model->params[i].freeze.kind = FREEZE_ALL;
-    if (m)
-        mask_expand(m, model, freeze_part, NULL);
+    for (int i = 0; i < model->nparams; i++) {
+        struct param *p = &model->params[i];
+        struct lines lines = lines_of(&set, model, p);
+        if (!train_other)
+            cover_other(&lines, &all, model, p);
+        freeze_lines(p, &lines);
+        free(lines.in);
+    }
+    mask_release(&set);
+    mask_release(&all);
 }
 
 static void copy_part(void *ctx, struct param *p, enum freeze_kind axis, const uint8_t *in, int n) {

@@ -26,14 +26,16 @@ void mask_hash(const struct mask *m, char out[17]);
 struct mask mask_random_like(const struct mask *m, uint64_t seed, const char *purpose);
 
 /* The rows or columns of each parameter that the set covers. Calls fn once for every parameter
- * touched, with in[] = 1 for covered rows (FREEZE_ROWS) or columns (FREEZE_COLS). */
+ * touched, in their order, with in[] = 1 for covered rows (FREEZE_ROWS; the entries of a vector) or
+ * columns (FREEZE_COLS). */
 void mask_expand(const struct mask *m, const struct model *model,
                  void (*fn)(void *ctx, struct param *p, enum freeze_kind axis, const uint8_t *in,
                             int n),
                  void *ctx);
-/* Sets the freezes of `model`: the set's entries are frozen; parameters that belong to no unit
- * (embeddings, norms, head, and q/k unless kind head) train iff train_other. Call
- * model_grad_alloc afterwards. m NULL: the empty set. */
+/* Sets the freezes of `model`: the set's entries are frozen; entries that belong to no unit
+ * (embeddings, norms, head, biases of output matrices, and q/k unless kind head, also within fused
+ * tensors) train iff train_other. Call model_grad_alloc afterwards. m NULL: the empty set over MLP
+ * and attention channels. */
 void mask_freeze(const struct mask *m, struct model *model, bool train_other);
 /* dst's entries covered by the set take src's values (rewind). */
 void mask_copy_params(const struct mask *m, struct model *dst, const struct model *src);

@@ -8,12 +8,19 @@
  */
 #include "model/model.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-extern const struct arch arch_llama;
-const struct arch *const arch_table[] = {&arch_llama, NULL};
+#include "model/decoder.h"
+
+#define X(name) extern const struct arch arch_##name;
+ARCHS(X)
+#undef X
+const struct arch *const arch_table[] = {
+#define X(name) &arch_##name,
+    ARCHS(X)
+#undef X
+    NULL};
 
 const struct arch *arch_find(const char *model_type) {
     for (int i = 0; arch_table[i]; i++)
@@ -48,12 +55,111 @@ static int check_config(const struct model_config *c, struct err *e) {
     if (c->num_attention_heads % c->num_key_value_heads)
         return err_set(e, "num_key_value_heads: expected a divisor of num_attention_heads %d, "
                        "got %d", c->num_attention_heads, c->num_key_value_heads);
-    if (c->head_dim % 2)
-        return err_set(e, "head_dim: expected an even number, got %d", c->head_dim);
-    if (!(c->rms_norm_eps >= 0) || !(c->rope_theta > 0))
-        return err_set(e, "rms_norm_eps %g or rope_theta %g is out of range", c->rms_norm_eps,
-                       c->rope_theta);
+    if (c->num_hidden_layers > MODEL_MAX_LAYERS)
+        return err_set(e, "num_hidden_layers: expected at most %d, got %d", MODEL_MAX_LAYERS,
+                       c->num_hidden_layers);
+    if (!(c->rms_norm_eps >= 0))
+        return err_set(e, "rms_norm_eps: expected a number >= 0, got %g", c->rms_norm_eps);
     return 0;
+}
+
+static int check_rope(const struct model_config *c, struct err *e) {
+    const struct rope_config *r = &c->rope;
+    const int dim = rope_dim(r, c->head_dim);
+    if (dim < 2 || dim % 2 || dim > c->head_dim)
+        return err_set(e, "head_dim: expected an even number of rotary columns, got %d of %d", dim,
+                       c->head_dim);
+    if (!(r->theta > 0))
+        return err_set(e, "rope_theta: expected a number > 0, got %g", r->theta);
+    if (r->type->needs & ROPE_LISTS && (r->nshort != dim / 2 || r->nlong != dim / 2))
+        return err_set(e, "rope_scaling: expected lists of %d factors for %d rotary columns, got "
+                       "%d short and %d long", dim / 2, dim, r->nshort, r->nlong);
+    return 0;
+}
+
+/* ---- parameters ---- */
+
+static int64_t side(const struct model_config *c, char code) {
+    const int64_t q = (int64_t)c->num_attention_heads * c->head_dim;
+    const int64_t k = (int64_t)c->num_key_value_heads * c->head_dim;
+    switch (code) {
+    case 'C': return c->hidden_size;
+    case 'V': return c->vocab_size;
+    case 'P': return c->max_position_embeddings;
+    case 'F': return c->intermediate_size;
+    case 'G': return 2 * (int64_t)c->intermediate_size;
+    case 'Q': return q;
+    case 'K': return k;
+    case 'X': return q + 2 * k;
+    case 'D': return c->head_dim;
+    case '1': return 1;
+    default: BUG("side: no dimension '%c'", code);
+    }
+}
+
+static bool is_there(const struct model_config *c, const struct arch_param *p) {
+    switch (p->when) {
+    case ALWAYS: return true;
+    case IF_UNTIED: return !c->tie_word_embeddings;
+    case IF_ATTENTION_BIAS: return c->attention_bias;
+    case IF_MLP_BIAS: return c->mlp_bias;
+    }
+    return false;
+}
+
+static void add_param(struct model *m, const struct arch_param *p, int layer) {
+    static const enum slot_kind kinds[] = {
+#define X(id, kind) SLOT_##kind,
+        SLOTS(X)
+#undef X
+    };
+    const enum slot_kind kind = kinds[p->slot];
+    struct param *to = &m->params[m->nparams++];
+    *to = (struct param){
+        .slot = p->slot, .layer = layer,
+        .init_std = kind == SLOT_MATRIX ? m->cfg.initializer_range : 0,
+        .init_value = kind == SLOT_NORM ? 1 - m->arch->norm_offset : 0,
+        .t = tensor_view(NULL, p->cols == '1' ? 1 : 2,
+                         (int64_t[]){side(&m->cfg, p->rows), side(&m->cfg, p->cols)}),
+    };
+    char *name = to->name;
+    const size_t n = sizeof to->name;
+    int at = 0;
+    if (layer >= 0) {
+        const char *digits = strstr(m->arch->layer_prefix, "%d");
+        at = snprintf(name, n, "%.*s%d%s", (int)(digits - m->arch->layer_prefix),
+                      m->arch->layer_prefix, layer, digits + 2);
+    }
+    snprintf(name + at, n - (size_t)at, "%s", p->name);
+}
+
+/* Top slots before the layers, the layers, top slots behind them: the order of the table. */
+static void add_params(struct model *m) {
+    const struct arch_param *first = m->arch->params, *layers = first, *end;
+    const int n = m->cfg.num_hidden_layers;
+    while (layers->slot < SLOT_FIRST_OF_LAYER)
+        layers++;
+    for (end = layers; end->name && end->slot >= SLOT_FIRST_OF_LAYER; end++)
+        ;
+    m->params = xcalloc((size_t)(n + 1) * SLOT_COUNT, sizeof *m->params);
+    for (const struct arch_param *p = first; p < layers; p++)
+        if (is_there(&m->cfg, p))
+            add_param(m, p, -1);
+    for (int l = 0; l < n; l++)
+        for (const struct arch_param *p = layers; p < end; p++)
+            if (is_there(&m->cfg, p))
+                add_param(m, p, l);
+    for (const struct arch_param *p = end; p->name; p++)
+        if (is_there(&m->cfg, p))
+            add_param(m, p, -1);
+    m->params = xreallocarray(m->params, (size_t)m->nparams, sizeof *m->params);
+    m->slots = xcalloc((size_t)(n + 1) * SLOT_COUNT, sizeof *m->slots);
+    for (int i = 0; i < m->nparams; i++)
+        m->slots[(m->params[i].layer + 1) * SLOT_COUNT + (int)m->params[i].slot] = &m->params[i];
+}
+
+struct param *model_slot(const struct model *m, int layer, enum slot slot) {
+    return m->slots[(layer + 1) * SLOT_COUNT + (int)slot];
 }
 
 struct model *model_new(const struct model_config *cfg, struct err *e) {
@@ -62,12 +168,17 @@ struct model *model_new(const struct model_config *cfg, struct err *e) {
         err_set(e, "model_type: expected one of %s, got \"%s\"", arch_list(), cfg->model_type);
         return NULL;
     }
-    if (check_config(cfg, e) != 0)
+    struct model_config c = *cfg;
+    if (!c.rope.type && arch->rope)
+        c.rope.type = rope_type_table;
+    if (c.rope.partial_rotary_factor == 0)
+        c.rope.partial_rotary_factor = 1;
+    if (check_config(&c, e) != 0 || (arch->rope && check_rope(&c, e) != 0))
         return NULL;
     struct model *m = xcalloc(1, sizeof *m);
-    m->cfg = *cfg;
+    m->cfg = c;
     m->arch = arch;
-    arch->params(m);
+    add_params(m);
     size_t at = 0;
     for (int i = 0; i < m->nparams; i++)
         m->count += m->params[i].t.count;
@@ -76,10 +187,6 @@ struct model *model_new(const struct model_config *cfg, struct err *e) {
         m->params[i].t.data = m->block + at;
         at += m->params[i].t.count;
     }
-    int half = cfg->head_dim / 2;
-    m->inv_freq = xcalloc((size_t)half, sizeof *m->inv_freq);
-    for (int i = 0; i < half; i++)
-        m->inv_freq[i] = (float)pow(cfg->rope_theta, -2.0 * i / cfg->head_dim);
     return m;
 }
 
@@ -91,7 +198,7 @@ void model_free(struct model *m) {
     free(m->params);
     free(m->block);
     free(m->grad_block);
-    free(m->inv_freq);
+    free(m->slots);
     free(m);
 }
 
@@ -129,22 +236,11 @@ struct param *model_param(const struct model *m, const char *name) {
 }
 
 struct param *model_layer_param(const struct model *m, int layer, const char *suffix) {
-    char name[128];
-    snprintf(name, sizeof name, "model.layers.%d.%s", layer, suffix);
-    struct param *p = model_param(m, name);
-    if (!p)
-        BUG("no parameter %s", name);
-    return p;
-}
-
-struct param *model_param_add(struct model *m, int layer, const char *name, int ndim, int64_t d0,
-                              int64_t d1, double init_std, double init_value) {
-    m->params = xreallocarray(m->params, (size_t)m->nparams + 1, sizeof *m->params);
-    struct param *p = &m->params[m->nparams++];
-    *p = (struct param){.layer = layer, .init_std = init_std, .init_value = init_value};
-    snprintf(p->name, sizeof p->name, "%s", name);
-    p->t = tensor_view(NULL, ndim, (int64_t[]){d0, d1});
-    return p;
+    for (const struct arch_param *p = m->arch->params; p->name; p++)
+        if (p->slot >= SLOT_FIRST_OF_LAYER && strcmp(p->name, suffix) == 0
+            && model_slot(m, layer, p->slot))
+            return model_slot(m, layer, p->slot);
+    BUG("layer %d of a %s model has no %s", layer, m->cfg.model_type, suffix);
 }
 
 void model_unfreeze(struct model *m) {
@@ -201,35 +297,16 @@ void model_grad_zero(struct model *m) {
 
 struct node *model_hidden(struct graph *g, struct model *m, const struct batch *b,
                           struct kv_cache *cache) {
-    return m->arch->hidden(g, m, b, cache);
+    return decoder_hidden(g, m, b, cache);
 }
 
 struct param *model_head_param(const struct model *m) {
-    struct param *p = model_param(m, m->cfg.tie_word_embeddings ? "model.embed_tokens.weight"
-                                                                : "lm_head.weight");
-    if (!p)
-        BUG("the model has no output matrix");
-    return p;
+    return model_slot(m, -1, m->cfg.tie_word_embeddings ? SLOT_EMBED : SLOT_HEAD);
 }
 
-struct node *model_head(struct graph *g, struct model *m) {
-    return node_param(g, model_head_param(m));
-}
-
-const real *model_rope(struct graph *g, const struct model *m, const struct batch *b) {
-    int d = m->cfg.head_dim, half = d / 2;
-    real *table = arena_alloc(graph_arena(g), (size_t)b->ntok * (size_t)d * sizeof *table);
-#pragma omp parallel for schedule(dynamic, 8) if (b->ntok > 64)
-    for (int s = 0; s < b->nseq; s++)
-        for (int t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
-            int pos = t - b->offsets[s] + (b->pos0 ? b->pos0[s] : 0);
-            for (int i = 0; i < half; i++) {        // angles in float, as the reference has them
-                real angle = (real)((float)pos * m->inv_freq[i]);
-                table[(size_t)t * (size_t)d + (size_t)i] = (real)cos((double)angle);
-                table[(size_t)t * (size_t)d + (size_t)(half + i)] = (real)sin((double)angle);
-            }
-        }
-    return table;
+struct head model_head(struct graph *g, struct model *m) {
+    return (struct head){node_param(g, model_head_param(m)),
+                         (real)m->cfg.final_logit_softcapping};
 }
 
 struct kv_cache *kv_cache_new(const struct model *m, int nseq, int capacity) {

@@ -16,17 +16,27 @@
 #ifndef KEEL_MODEL_H
 #define KEEL_MODEL_H
 
-#include "model/op.h"
+#include "model/arch.h"
 #include "model/rng.h"
+#include "model/rope.h"
 
 #define MODEL_MAX_EOS 8
+#define MODEL_MAX_LAYERS 4096
 
-/* Names and meaning as in config.json (spec: Hugging Face LlamaConfig). */
+/* Names and meaning as in config.json (transformers' configuration classes). */
 struct model_config {
     char model_type[32];                    /* "llama" */
     int vocab_size, hidden_size, intermediate_size, num_hidden_layers;
     int num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
-    double rms_norm_eps, rope_theta;
+    enum act hidden_act;
+    bool attention_bias, mlp_bias;          /* only for classes where they are a choice */
+    double rms_norm_eps;                    /* layer_norm_epsilon of LayerNorm classes */
+    struct rope_config rope;
+    int sliding_window;                     /* keys a query of a windowed layer sees; 0: all */
+    uint8_t windowed[MODEL_MAX_LAYERS / 8]; /* bit l: layer l has the window */
+    double attn_scale;                      /* 0: head_dim^-0.5 */
+    bool scale_attn_by_inverse_layer_idx;   /* layer l divides its scores by l + 1 */
+    double attn_logit_softcapping, final_logit_softcapping;     /* 0: none */
     bool tie_word_embeddings;
     double initializer_range;
     int bos_token_id;                       /* -1: none */
@@ -46,7 +56,8 @@ struct freeze {
 
 struct param {
     char name[96];                          /* "model.layers.0.mlp.gate_proj.weight" */
-    struct tensor t;                        /* view into the model's block */
+    struct tensor t;                        /* view into the model's block, shape as stored */
+    enum slot slot;                         /* what it is to the architecture */
     int layer;                              /* -1: not in a layer */
     double init_std;                        /* 0: constant init_value */
     double init_value;
@@ -59,19 +70,6 @@ struct param {
 struct kv_cache;
 struct model;
 
-struct arch {
-    const char *model_type;                 /* config.json model_type */
-    const char *hf_class;                   /* "LlamaForCausalLM" */
-    /* Appends every parameter by model_param_add. */
-    void (*params)(struct model *m);
-    /* [T,C] after the final norm; calls graph_tap at the points of graph.h. */
-    struct node *(*hidden)(struct graph *g, struct model *m, const struct batch *b,
-                           struct kv_cache *cache);
-};
-extern const struct arch *const arch_table[];       /* ends with NULL */
-const struct arch *arch_find(const char *model_type);   /* NULL: none */
-const char *arch_list(void);                        /* "llama", for messages */
-
 struct model {
     struct model_config cfg;
     const struct arch *arch;
@@ -81,10 +79,11 @@ struct model {
     size_t count;                           /* entries in block */
     real *grad_block;                       /* all trainable gradients; NULL before grad_alloc */
     size_t grad_count;
-    float *inv_freq;                        /* [D/2] rotary frequencies, rope_theta^(-2i/D) */
+    struct param **slots;                   /* [(L+1) * SLOT_COUNT], see model_slot */
 };
 
-/* Checks the config (sizes > 0, heads divide, ...); NULL and *e when it cannot be. */
+/* Checks the config (sizes > 0, heads divide, ...); NULL and *e when it cannot be. rope.type NULL
+ * with an architecture that rotates means "default". */
 struct model *model_new(const struct model_config *cfg, struct err *e) MUST_CHECK;
 void model_free(struct model *m);           /* NULL is allowed */
 /* Random initialisation: normal(0, initializer_range), norms 1; a function of the seed alone. */
@@ -94,8 +93,8 @@ void model_copy_params(struct model *dst, const struct model *src);     /* same 
 
 struct param *model_param(const struct model *m, const char *name);     /* NULL if absent */
 struct param *model_layer_param(const struct model *m, int layer, const char *suffix);  /* BUG */
-struct param *model_param_add(struct model *m, int layer, const char *name, int ndim,
-                              int64_t d0, int64_t d1, double init_std, double init_value);
+/* The tensor in a slot; layer -1 for those outside layers. NULL: the architecture has none. */
+struct param *model_slot(const struct model *m, int layer, enum slot slot);
 
 /* Freezes are set by mask.h; this resets to all trainable. */
 void model_unfreeze(struct model *m);
@@ -107,11 +106,8 @@ void model_grad_zero(struct model *m);
 /* Forward. cache NULL: plain. Nodes live in g. */
 struct node *model_hidden(struct graph *g, struct model *m, const struct batch *b,
                           struct kv_cache *cache);
-struct node *model_head(struct graph *g, struct model *m);      /* w[V,C], the tied one if tied */
+struct head model_head(struct graph *g, struct model *m);       /* the embedding if tied */
 struct param *model_head_param(const struct model *m);
-
-/* The table for g_rope at the batch's positions; lives in g until the step ends. */
-const real *model_rope(struct graph *g, const struct model *m, const struct batch *b);
 
 /* ---- KV cache: S sequences of up to `capacity` tokens ---- */
 struct kv_cache {

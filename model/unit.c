@@ -6,7 +6,8 @@
  * the D columns of a head. Each row of unit_part_table carries channels over to one matrix: the
  * channel is its row or column, except where key/value heads are shared (GQA): channel h D + d
  * reads row (h / (H/K)) D + d of k and v. Freezing, rewinding and diffs of checkpoints all follow
- * from this table; another architecture adds rows.
+ * from this table, also where only files are at hand and no model; another family of names adds
+ * rows. Norms of the residual stream, embeddings and biases of output matrices are no unit's.
  */
 #include "model/unit.h"
 
@@ -18,18 +19,67 @@ const struct unit_kind_info unit_kind_table[UNIT_KIND_COUNT] = {
     [UNIT_HEAD] = {"head", "an attention head: its q, k, v rows and o columns", TAP_ATTN_HEADS},
 };
 
+#define ROWS FREEZE_ROWS
+#define COLS FREEZE_COLS
 const struct unit_part unit_part_table[] = {
-    {UNIT_MLP, "mlp.gate_proj.weight", FREEZE_ROWS, false},
-    {UNIT_MLP, "mlp.up_proj.weight", FREEZE_ROWS, false},
-    {UNIT_MLP, "mlp.down_proj.weight", FREEZE_COLS, false},
-    {UNIT_ATTN, "self_attn.v_proj.weight", FREEZE_ROWS, true},
-    {UNIT_ATTN, "self_attn.o_proj.weight", FREEZE_COLS, false},
-    {UNIT_HEAD, "self_attn.q_proj.weight", FREEZE_ROWS, false},
-    {UNIT_HEAD, "self_attn.k_proj.weight", FREEZE_ROWS, true},
-    {UNIT_HEAD, "self_attn.v_proj.weight", FREEZE_ROWS, true},
-    {UNIT_HEAD, "self_attn.o_proj.weight", FREEZE_COLS, false},
+    {UNIT_MLP, "mlp.gate_proj.weight", ROWS, false, '0', 'F', false},
+    {UNIT_MLP, "mlp.gate_proj.bias", ROWS, false, '0', 'F', false},
+    {UNIT_MLP, "mlp.up_proj.weight", ROWS, false, '0', 'F', false},
+    {UNIT_MLP, "mlp.up_proj.bias", ROWS, false, '0', 'F', false},
+    {UNIT_MLP, "mlp.gate_up_proj.weight", ROWS, false, '0', 'G', false},
+    {UNIT_MLP, "mlp.gate_up_proj.weight", ROWS, false, 'F', 'G', false},
+    {UNIT_MLP, "mlp.down_proj.weight", COLS, false, '0', 'F', true},
+    {UNIT_MLP, "mlp.c_fc.weight", COLS, false, '0', 'F', false},
+    {UNIT_MLP, "mlp.c_fc.bias", ROWS, false, '0', 'F', false},
+    {UNIT_MLP, "mlp.c_proj.weight", ROWS, false, '0', 'F', true},
+
+    {UNIT_ATTN, "self_attn.v_proj.weight", ROWS, true, '0', 'K', false},
+    {UNIT_ATTN, "self_attn.v_proj.bias", ROWS, true, '0', 'K', false},
+    {UNIT_ATTN, "self_attn.qkv_proj.weight", ROWS, true, 'S', 'X', false},
+    {UNIT_ATTN, "self_attn.o_proj.weight", COLS, false, '0', 'Q', true},
+    {UNIT_ATTN, "attn.c_attn.weight", COLS, true, 'S', 'X', false},
+    {UNIT_ATTN, "attn.c_attn.bias", ROWS, true, 'S', 'X', false},
+    {UNIT_ATTN, "attn.c_proj.weight", ROWS, false, '0', 'Q', true},
+
+    {UNIT_HEAD, "self_attn.q_proj.weight", ROWS, false, '0', 'Q', false},
+    {UNIT_HEAD, "self_attn.q_proj.bias", ROWS, false, '0', 'Q', false},
+    {UNIT_HEAD, "self_attn.k_proj.weight", ROWS, true, '0', 'K', false},
+    {UNIT_HEAD, "self_attn.k_proj.bias", ROWS, true, '0', 'K', false},
+    {UNIT_HEAD, "self_attn.v_proj.weight", ROWS, true, '0', 'K', false},
+    {UNIT_HEAD, "self_attn.v_proj.bias", ROWS, true, '0', 'K', false},
+    {UNIT_HEAD, "self_attn.q_norm.weight", ROWS, false, '0', 'Q', false},
+    {UNIT_HEAD, "self_attn.k_norm.weight", ROWS, true, '0', 'K', false},
+    {UNIT_HEAD, "self_attn.qkv_proj.weight", ROWS, false, '0', 'X', false},
+    {UNIT_HEAD, "self_attn.qkv_proj.weight", ROWS, true, 'Q', 'X', false},
+    {UNIT_HEAD, "self_attn.qkv_proj.weight", ROWS, true, 'S', 'X', false},
+    {UNIT_HEAD, "self_attn.o_proj.weight", COLS, false, '0', 'Q', true},
+    {UNIT_HEAD, "attn.c_attn.weight", COLS, false, '0', 'X', false},
+    {UNIT_HEAD, "attn.c_attn.weight", COLS, true, 'Q', 'X', false},
+    {UNIT_HEAD, "attn.c_attn.weight", COLS, true, 'S', 'X', false},
+    {UNIT_HEAD, "attn.c_attn.bias", ROWS, false, '0', 'X', false},
+    {UNIT_HEAD, "attn.c_attn.bias", ROWS, true, 'Q', 'X', false},
+    {UNIT_HEAD, "attn.c_attn.bias", ROWS, true, 'S', 'X', false},
+    {UNIT_HEAD, "attn.c_proj.weight", ROWS, false, '0', 'Q', true},
     {.suffix = NULL},
 };
+#undef ROWS
+#undef COLS
+
+/* Letters of arch.h over the map's sizes, and S = Q + K: behind queries and keys. */
+static int64_t side(const struct unit_map *map, char code) {
+    const int64_t q = (int64_t)map->heads * map->head_dim;
+    const int64_t k = (int64_t)map->kv_heads * map->head_dim;
+    switch (code) {
+    case '0': return 0;
+    case 'F': return map->intermediate;
+    case 'G': return 2 * (int64_t)map->intermediate;
+    case 'Q': return q;
+    case 'K': return k;
+    case 'S': return q + k;
+    case 'X': return q + 2 * k;
+    default: BUG("unit part: no dimension '%c'", code);
+    }
+}
 
 int unit_kind_find(const char *name) {
     for (int k = 0; k < UNIT_KIND_COUNT; k++)
@@ -98,15 +148,41 @@ void unit_columns(const struct unit_map *map, struct unit u, int *first, int *n)
 }
 
 int unit_part_index(const struct unit_map *map, const struct unit_part *part, int channel) {
+    const int first = (int)side(map, part->first);
     if (!part->shared)
-        return channel;
+        return first + channel;
     int head = channel / map->head_dim, group = map->heads / map->kv_heads;
-    return head / group * map->head_dim + channel % map->head_dim;
+    return first + head / group * map->head_dim + channel % map->head_dim;
 }
 
-struct param *unit_out_param(const struct model *m, int layer, enum unit_kind kind) {
-    for (const struct unit_part *p = unit_part_table; p->suffix; p++)
-        if (p->kind == kind && p->axis == FREEZE_COLS)
-            return model_layer_param(m, layer, p->suffix);
-    BUG("unit_out_param: kind %d has no output matrix", (int)kind);
+int64_t unit_part_extent(const struct unit_map *map, const struct unit_part *part) {
+    return side(map, part->extent);
+}
+
+/* A parameter's name behind the layer's prefix, as the architecture spells it. */
+static const char *suffix_of(const struct model *m, const struct param *p) {
+    const struct arch_param *row = m->arch->params;
+    while (row->slot != p->slot)
+        row++;
+    return row->name;
+}
+
+const struct unit_part *unit_part_next(const struct unit_map *map, const struct model *m,
+                                       const struct param *p, const struct unit_part *prev) {
+    if (p->layer < 0)
+        return NULL;
+    const char *suffix = suffix_of(m, p);
+    for (const struct unit_part *part = prev ? prev + 1 : unit_part_table; part->suffix; part++)
+        if (map->kinds >> part->kind & 1 && strcmp(part->suffix, suffix) == 0
+            && unit_part_extent(map, part) == (part->axis == FREEZE_ROWS ? tensor_rows(&p->t)
+                                                                         : tensor_cols(&p->t)))
+            return part;
+    return NULL;
+}
+
+struct param *unit_out_param(const struct model *m, int layer, enum unit_kind kind,
+                             enum freeze_kind *axis) {
+    if (axis)
+        *axis = m->arch->conv1d ? FREEZE_ROWS : FREEZE_COLS;
+    return model_slot(m, layer, kind == UNIT_MLP ? SLOT_DOWN : SLOT_O);
 }

@@ -42,7 +42,7 @@ static const int32_t ids[] = {1, 4, 1, 0};
 static const int32_t labels[] = {3, LABEL_IGNORE, 0, 6, 2};
 static const real weights[] = {0.3, 1.0, -0.2, 0.7, 0.1};
 static const real coeff[] = {0.5, -1.5, 2.0, 0.25, 1.0, -0.75, 0.1, 3.0, -2.0};
-static real rope_table[9 * 4];
+static real rope_table[9 * 4], coeff_table[9 * 4];
 
 static struct node *b_add(struct graph *g, struct node **in) { return g_add(g, in[0], in[1]); }
 /* the same operand twice, and a chain: buffers that are handed over must not be shared */
@@ -58,36 +58,126 @@ static struct node *b_sum(struct graph *g, struct node **in) {
 static struct node *b_rows(struct graph *g, struct node **in) {
     return g_rows(g, in[0], rows_idx, 4);
 }
+static struct node *b_silu(struct graph *g, struct node **in) {
+    return g_act(g, in[0], ACT_SILU);
+}
 static struct node *b_linear(struct graph *g, struct node **in) {
     return g_linear(g, in[0], in[1]);
 }
 static struct node *b_linear_twice(struct graph *g, struct node **in) {
-    return g_add(g, g_linear(g, in[0], in[1]), g_linear(g, g_silu(g, in[0]), in[1]));
+    return g_add(g, g_linear(g, in[0], in[1]), g_linear(g, b_silu(g, in), in[1]));
+}
+static struct node *b_linear_bias(struct graph *g, struct node **in) {
+    return g_linear_bias(g, in[0], in[1], in[2]);
+}
+static struct node *b_conv1d(struct graph *g, struct node **in) {
+    return g_conv1d(g, in[0], in[1], in[2]);
+}
+static struct node *b_conv1d_bare(struct graph *g, struct node **in) {
+    return g_add(g, g_conv1d(g, in[0], in[1], NULL), g_conv1d(g, b_silu(g, in), in[1], NULL));
+}
+static struct node *b_cols(struct graph *g, struct node **in) { return g_cols(g, in[0], 2, 3); }
+/* overlapping slices of one node, added up */
+static struct node *b_cols_twice(struct graph *g, struct node **in) {
+    return g_mul(g, g_cols(g, in[0], 0, 3), g_cols(g, in[0], 2, 3));
 }
 static struct node *b_embedding(struct graph *g, struct node **in) {
     return g_embedding(g, in[0], ids, 4);
 }
 static struct node *b_rms(struct graph *g, struct node **in) {
-    return g_rms_norm(g, in[0], in[1], 1e-5);
+    return g_rms_norm(g, in[0], in[1], 1e-5, 0);
 }
-static struct node *b_silu(struct graph *g, struct node **in) { return g_silu(g, in[0]); }
-static struct node *b_swiglu(struct graph *g, struct node **in) {
-    return g_swiglu(g, in[0], in[1]);
+static struct node *b_rms_one(struct graph *g, struct node **in) {
+    return g_rms_norm(g, in[0], in[1], 1e-5, 1);
 }
-static struct node *b_swiglu_same(struct graph *g, struct node **in) {
-    return g_swiglu(g, in[0], in[0]);
+/* x is read twice: its gradient is there when the norm's is added */
+static struct node *b_rms_twice(struct graph *g, struct node **in) {
+    return g_add(g, g_rms_norm(g, in[0], in[1], 1e-5, 1), g_rms_norm(g, in[0], in[1], 1e-2, 1));
+}
+static struct node *b_layer(struct graph *g, struct node **in) {
+    return g_layer_norm(g, in[0], in[1], in[2], 1e-5);
+}
+static struct node *b_layer_twice(struct graph *g, struct node **in) {
+    return g_mul(g, b_layer(g, in), g_layer_norm(g, in[0], in[1], in[2], 1e-2));
+}
+static struct node *b_gelu(struct graph *g, struct node **in) {
+    return g_act(g, in[0], ACT_GELU);
+}
+static struct node *b_gelu_tanh(struct graph *g, struct node **in) {
+    return g_act(g, in[0], ACT_GELU_TANH);
+}
+static struct node *b_relu(struct graph *g, struct node **in) {
+    return g_act(g, in[0], ACT_RELU);
+}
+static struct node *b_glu_silu(struct graph *g, struct node **in) {
+    return g_glu(g, in[0], in[1], ACT_SILU);
+}
+static struct node *b_glu_gelu(struct graph *g, struct node **in) {
+    return g_glu(g, in[0], in[1], ACT_GELU);
+}
+static struct node *b_glu_gelu_tanh(struct graph *g, struct node **in) {
+    return g_glu(g, in[0], in[1], ACT_GELU_TANH);
+}
+static struct node *b_glu_relu(struct graph *g, struct node **in) {
+    return g_glu(g, in[0], in[1], ACT_RELU);
+}
+static struct node *b_glu_same(struct graph *g, struct node **in) {
+    return g_glu(g, in[0], in[0], ACT_SILU);
+}
+static struct node *b_glu_halves(struct graph *g, struct node **in) {
+    return g_glu(g, in[0], NULL, ACT_GELU_TANH);
+}
+static struct node *b_glu_halves_twice(struct graph *g, struct node **in) {
+    return g_mul(g, g_glu(g, in[0], NULL, ACT_SILU), g_glu(g, in[0], NULL, ACT_GELU));
+}
+static struct node *b_softcap(struct graph *g, struct node **in) {
+    return g_softcap(g, in[0], 1.3);
 }
 static struct node *b_rope(struct graph *g, struct node **in) {
-    return g_rope(g, in[0], 4, rope_table);
+    return g_rope(g, in[0], 4, 4, rope_table);
 }
+/* A table of any values: no rotation, so that the transpose differs from the inverse. */
+static struct node *b_rope_part(struct graph *g, struct node **in) {
+    return g_rope(g, in[0], 7, 4, coeff_table);
+}
+static struct node *b_rope_twice(struct graph *g, struct node **in) {
+    return g_mul(g, g_rope(g, in[0], 7, 4, coeff_table), g_rope(g, in[0], 7, 2, coeff_table));
+}
+
+static struct node *attend(struct graph *g, struct node **in, const struct batch *b,
+                           struct attention_opts o) {
+    return g_attention(g, in[0], in[1], in[2], b, &o, NULL);
+}
+#define OPTS(...) (struct attention_opts){__VA_ARGS__}
 static struct node *b_attn(struct graph *g, struct node **in) {
-    return g_attention(g, in[0], in[1], in[2], &small_batch, 2, 2, 0.7, NULL);
+    return attend(g, in, &small_batch, OPTS(2, 2, 0.7, 0, 0));
 }
 static struct node *b_attn_gqa(struct graph *g, struct node **in) {
-    return g_attention(g, in[0], in[1], in[2], &small_batch, 4, 2, 0.5, NULL);
+    return attend(g, in, &small_batch, OPTS(4, 2, 0.5, 0, 0));
 }
 static struct node *b_attn_long(struct graph *g, struct node **in) {
-    return g_attention(g, in[0], in[1], in[2], &long_batch, 2, 1, 0.5, NULL);
+    return attend(g, in, &long_batch, OPTS(2, 1, 0.5, 0, 0));
+}
+static struct node *b_attn_window_1(struct graph *g, struct node **in) {
+    return attend(g, in, &small_batch, OPTS(2, 2, 0.7, 0, 1));
+}
+static struct node *b_attn_window_3(struct graph *g, struct node **in) {
+    return attend(g, in, &small_batch, OPTS(4, 2, 0.5, 0, 3));
+}
+static struct node *b_attn_window_99(struct graph *g, struct node **in) {
+    return attend(g, in, &small_batch, OPTS(4, 2, 0.5, 0, 99));
+}
+static struct node *b_attn_cap(struct graph *g, struct node **in) {
+    return attend(g, in, &small_batch, OPTS(2, 2, 0.7, 0.8, 0));
+}
+static struct node *b_attn_cap_window(struct graph *g, struct node **in) {
+    return attend(g, in, &small_batch, OPTS(4, 2, 0.5, 0.8, 3));
+}
+static struct node *b_attn_long_window(struct graph *g, struct node **in) {
+    return attend(g, in, &long_batch, OPTS(2, 1, 0.5, 0, 3));
+}
+static struct node *b_attn_long_cap_window(struct graph *g, struct node **in) {
+    return attend(g, in, &long_batch, OPTS(2, 1, 0.5, 0.8, 40));
 }
 static struct node *b_softmax(struct graph *g, struct node **in) { return g_softmax(g, in[0]); }
 static struct node *b_log_softmax(struct graph *g, struct node **in) {
@@ -103,13 +193,23 @@ static struct node *b_ce_mean(struct graph *g, struct node **in) {
     return g_scale(g, g_cross_entropy(g, in[0], labels, NULL), 2);
 }
 static struct node *b_lce(struct graph *g, struct node **in) {
-    return g_linear_cross_entropy(g, in[0], in[1], labels, weights);
+    return g_linear_cross_entropy(g, in[0], (struct head){in[1], 0}, labels, weights);
 }
 static struct node *b_lce_scaled(struct graph *g, struct node **in) {
-    return g_scale(g, g_linear_cross_entropy(g, g_silu(g, in[0]), in[1], labels, NULL), -3);
+    const struct head head = {in[1], 0};
+    return g_scale(g, g_linear_cross_entropy(g, b_silu(g, in), head, labels, NULL), -3);
+}
+static struct node *b_lce_cap(struct graph *g, struct node **in) {
+    return g_linear_cross_entropy(g, in[0], (struct head){in[1], 1.5}, labels, weights);
 }
 static struct node *b_llp(struct graph *g, struct node **in) {
-    return g_linear_logprob(g, in[0], in[1], labels);
+    return g_linear_logprob(g, in[0], (struct head){in[1], 0}, labels);
+}
+static struct node *b_llp_cap(struct graph *g, struct node **in) {
+    return g_linear_logprob(g, in[0], (struct head){in[1], 1.5}, labels);
+}
+static struct node *b_head_cap(struct graph *g, struct node **in) {
+    return g_head(g, in[0], (struct head){in[1], 1.5});
 }
 static struct node *b_segment(struct graph *g, struct node **in) {
     return g_segment_sum(g, in[0], offsets, 3);
@@ -120,6 +220,7 @@ static struct node *b_weighted(struct graph *g, struct node **in) {
 
 #define M(r, c) {.ndim = 2, .shape = {r, c}}
 #define P(r, c) {.ndim = 2, .shape = {r, c}, .is_param = true}
+#define B(n) {.ndim = 1, .shape = {n, 1}, .is_param = true}      /* a bias, or a norm's weight */
 static const struct grad_case cases[] = {
     {"add", "plain", {M(3, 4), M(3, 4)}, 2, b_add},
     {"add", "shared operands", {M(3, 4), M(3, 4)}, 2, b_add_shared},
@@ -132,15 +233,66 @@ static const struct grad_case cases[] = {
     {"linear", "frozen rows", {M(5, 3), {2, {4, 3}, true, FREEZE_ROWS, {1, 3}, 2}}, 2, b_linear},
     {"linear", "frozen columns", {M(5, 3), {2, {4, 3}, true, FREEZE_COLS, {0, 2}, 2}}, 2, b_linear},
     {"linear", "all frozen", {M(5, 3), {2, {4, 3}, true, FREEZE_ALL, {0}, 0}}, 2, b_linear},
+    {"linear", "bias", {M(5, 3), P(4, 3), B(4)}, 3, b_linear_bias},
+    {"linear", "bias, leaves", {M(70, 3), M(4, 3), {.ndim = 1, .shape = {4, 1}}}, 3, b_linear_bias},
+    {"linear", "wide bias", {M(3, 2), P(261, 2), B(261)}, 3, b_linear_bias},
+    {"linear", "frozen rows and entries",
+     {M(67, 3), {2, {4, 3}, true, FREEZE_ROWS, {1, 3}, 2},
+      {1, {4, 1}, true, FREEZE_ROWS, {1, 3}, 2}},
+     3, b_linear_bias},
+    {"linear", "all frozen but the bias",
+     {M(5, 3), {2, {4, 3}, true, FREEZE_ALL, {0}, 0}, B(4)}, 3, b_linear_bias},
+    {"linear", "bias all frozen",
+     {M(5, 3), P(4, 3), {1, {4, 1}, true, FREEZE_ALL, {0}, 0}}, 3, b_linear_bias},
+    {"conv1d", "bias", {M(5, 3), P(3, 4), B(4)}, 3, b_conv1d},
+    {"conv1d", "leaf used twice", {M(5, 3), M(3, 4)}, 2, b_conv1d_bare},
+    {"conv1d", "frozen rows", {M(5, 3), {2, {3, 4}, true, FREEZE_ROWS, {0, 2}, 2}, B(4)}, 3,
+     b_conv1d},
+    {"conv1d", "frozen columns and entries",
+     {M(5, 3), {2, {3, 4}, true, FREEZE_COLS, {1, 3}, 2},
+      {1, {4, 1}, true, FREEZE_ROWS, {1, 3}, 2}},
+     3, b_conv1d},
+    {"conv1d", "all frozen",
+     {M(5, 3), {2, {3, 4}, true, FREEZE_ALL, {0}, 0}, {1, {4, 1}, true, FREEZE_ALL, {0}, 0}}, 3,
+     b_conv1d},
+    {"cols", "plain", {M(4, 7)}, 1, b_cols},
+    {"cols", "overlapping", {M(4, 7)}, 1, b_cols_twice},
     {"embedding", "repeated ids", {P(5, 3)}, 1, b_embedding},
-    {"rms_norm", "plain", {M(70, 6), {1, {6, 1}, true, FREEZE_NONE, {0}, 0}}, 2, b_rms},
-    {"silu", "plain", {M(3, 7)}, 1, b_silu},
-    {"swiglu", "plain", {M(3, 7), M(3, 7)}, 2, b_swiglu},
-    {"swiglu", "the same operand", {M(3, 7)}, 1, b_swiglu_same},
+    {"rms_norm", "plain", {M(70, 6), B(6)}, 2, b_rms},
+    {"rms_norm", "leaf weight", {M(7, 6), {.ndim = 1, .shape = {6, 1}}}, 2, b_rms},
+    {"rms_norm", "frozen entries", {M(70, 6), {1, {6, 1}, true, FREEZE_ROWS, {1, 4}, 2}}, 2, b_rms},
+    {"rms_norm", "heads by themselves", {M(30, 15), B(5)}, 2, b_rms},
+    {"rms_norm", "offset 1", {M(9, 6), B(6)}, 2, b_rms_one},
+    {"rms_norm", "heads, offset 1, x twice", {M(9, 12), B(4)}, 2, b_rms_twice},
+    {"layer_norm", "plain", {M(70, 6), B(6), B(6)}, 3, b_layer},
+    {"layer_norm", "x twice, leaves",
+     {M(5, 7), {.ndim = 1, .shape = {7, 1}}, {.ndim = 1, .shape = {7, 1}}}, 3, b_layer_twice},
+    {"act", "silu", {M(3, 7)}, 1, b_silu},
+    {"act", "gelu", {M(3, 7)}, 1, b_gelu},
+    {"act", "gelu_pytorch_tanh", {M(3, 7)}, 1, b_gelu_tanh},
+    {"act", "relu", {M(3, 7)}, 1, b_relu},
+    {"glu", "silu", {M(3, 7), M(3, 7)}, 2, b_glu_silu},
+    {"glu", "gelu", {M(3, 7), M(3, 7)}, 2, b_glu_gelu},
+    {"glu", "gelu_pytorch_tanh", {M(3, 7), M(3, 7)}, 2, b_glu_gelu_tanh},
+    {"glu", "relu", {M(3, 7), M(3, 7)}, 2, b_glu_relu},
+    {"glu", "the same operand", {M(3, 7)}, 1, b_glu_same},
+    {"glu", "halves", {M(3, 14)}, 1, b_glu_halves},
+    {"glu", "halves, twice", {M(3, 10)}, 1, b_glu_halves_twice},
+    {"softcap", "plain", {M(3, 7)}, 1, b_softcap},
     {"rope", "two heads", {M(9, 8)}, 1, b_rope},
+    {"rope", "part of a head, scaled table", {M(9, 14)}, 1, b_rope_part},
+    {"rope", "x twice", {M(9, 14)}, 1, b_rope_twice},
     {"attention", "heads = kv heads", {M(9, 6), M(9, 6), M(9, 6)}, 3, b_attn},
     {"attention", "grouped", {M(9, 8), M(9, 4), M(9, 4)}, 3, b_attn_gqa},
     {"attention", "several blocks", {M(75, 4), M(75, 2), M(75, 2)}, 3, b_attn_long},
+    {"attention", "window 1", {M(9, 6), M(9, 6), M(9, 6)}, 3, b_attn_window_1},
+    {"attention", "window 3", {M(9, 8), M(9, 4), M(9, 4)}, 3, b_attn_window_3},
+    {"attention", "window beyond the end", {M(9, 8), M(9, 4), M(9, 4)}, 3, b_attn_window_99},
+    {"attention", "soft cap", {M(9, 6), M(9, 6), M(9, 6)}, 3, b_attn_cap},
+    {"attention", "soft cap and window", {M(9, 8), M(9, 4), M(9, 4)}, 3, b_attn_cap_window},
+    {"attention", "blocks in a window", {M(75, 4), M(75, 2), M(75, 2)}, 3, b_attn_long_window},
+    {"attention", "blocks, soft cap, window", {M(75, 4), M(75, 2), M(75, 2)}, 3,
+     b_attn_long_cap_window},
     {"softmax", "plain", {M(3, 5)}, 1, b_softmax},
     {"log_softmax", "plain", {M(3, 5)}, 1, b_log_softmax},
     {"log_sigmoid", "both signs", {M(2, 6)}, 1, b_log_sigmoid},
@@ -148,7 +300,10 @@ static const struct grad_case cases[] = {
     {"cross_entropy", "mean", {M(5, 7)}, 1, b_ce_mean},
     {"linear_cross_entropy", "weighted", {M(5, 3), P(7, 3)}, 2, b_lce},
     {"linear_cross_entropy", "scaled, leaf weight", {M(5, 3), M(7, 3)}, 2, b_lce_scaled},
+    {"linear_cross_entropy", "soft cap", {M(5, 3), P(7, 3)}, 2, b_lce_cap},
     {"linear_logprob", "plain", {M(5, 3), P(7, 3)}, 2, b_llp},
+    {"linear_logprob", "soft cap", {M(5, 3), P(7, 3)}, 2, b_llp_cap},
+    {"softcap", "of an output layer", {M(5, 3), P(7, 3)}, 2, b_head_cap},
     {"segment_sum", "plain", {{.ndim = 1, .shape = {9, 1}}}, 1, b_segment},
     {"weighted_sum", "plain", {{.ndim = 1, .shape = {9, 1}}}, 1, b_weighted},
 };
@@ -336,6 +491,8 @@ int main(void) {
     for (size_t i = 0; i < ARRAY_LEN(rope_table); i++)      // a rotation: cosines, then sines
         rope_table[i] = i % 4 < 2 ? cos(0.3 * (double)(i / 4 + i % 2))
                                   : sin(0.3 * (double)(i / 4 + i % 2));
+    for (size_t i = 0; i < ARRAY_LEN(coeff_table); i++)
+        coeff_table[i] = cos(0.7 * (double)i * (double)i);
     struct CMUnitTest tests[ARRAY_LEN(cases) + 3];
     static char names[ARRAY_LEN(cases)][80];
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -66,7 +66,7 @@ struct model_config test_config(void) {
     return (struct model_config){
         .model_type = "llama", .vocab_size = 64, .hidden_size = 16, .intermediate_size = 24,
         .num_hidden_layers = 2, .num_attention_heads = 4, .num_key_value_heads = 2, .head_dim = 4,
-        .max_position_embeddings = 128, .rms_norm_eps = 1e-5, .rope_theta = 10000,
+        .max_position_embeddings = 128, .rms_norm_eps = 1e-5, .rope = {.theta = 10000},
         .initializer_range = 0.3, .bos_token_id = -1, .eos_token_id = {1}, .eos_count = 1,
         .pad_token_id = -1, .dtype = DTYPE_F32,
     };

@@ -5,20 +5,11 @@
 #include <math.h>
 
 #include "attrib/curve.h"
-#include "tests/helper.h"
 #include "tests/helper_data.h"
+#include "tests/helper_units.h"
 
 static struct unit_map map_of(const struct model *m) {
     return unit_map_make(&m->cfg, 1 << UNIT_MLP | 1 << UNIT_ATTN);
-}
-
-static struct mask random_mask(const struct unit_map *map, double share, uint64_t seed) {
-    struct mask m = mask_new(map);
-    struct rng *r = rng_new(seed);
-    for (int i = 0; i < map->count; i++)
-        m.in[i] = rng_uniform(r) < share;
-    rng_free(r);
-    return m;
 }
 
 /* The final hidden states of all rows of d: [tokens, C], caller frees. */
@@ -74,45 +65,56 @@ static void test_empty_set(void **state) {
     model_free(m);
 }
 
-/* Zero ablation is the model whose output columns are zero. */
-static void test_zero_is_zeroed_columns(void **state) {
-    (void)state;
-    struct model *m = test_model(3);
-    struct dataset *d = test_dataset(8, m->cfg.vocab_size, 4);
-    struct model_config *c = &m->cfg;
-    const int kinds[] = {1 << UNIT_MLP | 1 << UNIT_ATTN, 1 << UNIT_MLP | 1 << UNIT_HEAD};
-    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
-        struct unit_map map = unit_map_make(c, kinds[k]);
-        struct mask set = random_mask(&map, 0.3, 5);
-        struct model *zeroed = model_clone(m);
-        for (int i = 0; i < map.count; i++) {
-            struct unit u = unit_at(&map, i);
-            struct tensor *w = &unit_out_param(zeroed, u.layer, u.kind)->t;
-            int first, width;
-            unit_columns(&map, u, &first, &width);
-            for (int64_t o = 0; o < tensor_rows(w) && set.in[i]; o++)
-                for (int j = first; j < first + width; j++)
-                    tensor_data(w)[o * tensor_cols(w) + j] = 0;
+static void zero_outputs(struct model *m, const struct mask *set) {
+    for (int i = 0; i < set->map.count; i++) {
+        struct unit u = unit_at(&set->map, i);
+        enum freeze_kind axis;
+        struct tensor *w = &unit_out_param(m, u.layer, u.kind, &axis)->t;
+        int64_t cols = tensor_cols(w);
+        int first, width;
+        unit_columns(&set->map, u, &first, &width);
+        for (size_t k = 0; k < w->count && set->in[i]; k++) {
+            int64_t input = axis == FREEZE_ROWS ? (int64_t)k / cols : (int64_t)k % cols;
+            if (input >= first && input < first + width)
+                tensor_data(w)[k] = 0;
         }
-        struct ablation *a = ablation_new(&set, NULL);
-        size_t n;
-        real *cut = hidden(m, d, a, &n), *want = hidden(zeroed, d, NULL, &n);
-        real *dense = hidden(m, d, NULL, &n);
-        double moved = 0;
-        for (size_t i = 0; i < n; i++) {
-            assert_near((double)cut[i], (double)want[i], 1e-5, 1e-6, "hidden");
-            moved = fmax(moved, fabs((double)cut[i] - (double)dense[i]));
-        }
-        assert_true(moved > 1e-2);
-        ablation_free(a);
-        model_free(zeroed);
-        mask_release(&set);
-        free(cut);
-        free(want);
-        free(dense);
     }
-    dataset_free(d);
-    model_free(m);
+}
+
+static void check_zero(struct model *m, const struct dataset *d, int kinds) {
+    struct unit_map map = unit_map_make(&m->cfg, kinds);
+    struct mask set = test_random_mask(&map, 5, 0.3);
+    struct model *zeroed = model_clone(m);
+    zero_outputs(zeroed, &set);
+    struct ablation *a = ablation_new(&set, NULL);
+    size_t n;
+    real *cut = hidden(m, d, a, &n), *want = hidden(zeroed, d, NULL, &n);
+    real *dense = hidden(m, d, NULL, &n);
+    double moved = 0;
+    for (size_t i = 0; i < n; i++) {
+        assert_near((double)cut[i], (double)want[i], 1e-5, 2e-6, m->cfg.model_type);
+        moved = fmax(moved, fabs((double)cut[i] - (double)dense[i]));
+    }
+    assert_true(moved > 1e-2);
+    ablation_free(a);
+    model_free(zeroed);
+    mask_release(&set);
+    free(cut);
+    free(want);
+    free(dense);
+}
+
+/* Zero ablation is the model whose output matrices do not read the unit. */
+static void test_zero_is_zeroed_outputs(void **state) {
+    (void)state;
+    for (int a = 0; arch_table[a]; a++) {
+        struct model *m = test_units_model(arch_table[a], 3);
+        struct dataset *d = test_dataset(8, m->cfg.vocab_size, 4);
+        check_zero(m, d, 1 << UNIT_MLP | 1 << UNIT_ATTN);
+        check_zero(m, d, 1 << UNIT_MLP | 1 << UNIT_HEAD);
+        dataset_free(d);
+        model_free(m);
+    }
 }
 
 struct error_probe {                        /* the output of o_proj or down_proj, by its effect */
@@ -247,8 +249,8 @@ static void test_bench(void **state) {
     struct ablation_effect all = ablation_run(b, &set, NULL);
     struct model *hollow = model_clone(f.m);
     for (int l = 0; l < f.map.layers; l++) {
-        struct tensor *w[] = {&unit_out_param(hollow, l, UNIT_MLP)->t,
-                              &unit_out_param(hollow, l, UNIT_ATTN)->t};
+        struct tensor *w[] = {&unit_out_param(hollow, l, UNIT_MLP, NULL)->t,
+                              &unit_out_param(hollow, l, UNIT_ATTN, NULL)->t};
         for (size_t k = 0; k < ARRAY_LEN(w); k++)
             memset(tensor_data(w[k]), 0, w[k]->count * sizeof(real));
     }
@@ -275,7 +277,7 @@ static void test_absent_sets(void **state) {
     struct err e = {0};
     struct ablation_bench *b = ablation_bench_new(f.g, f.m, &only, &e);
     assert_non_null(b);
-    struct mask set = random_mask(&f.map, 0.2, 9);
+    struct mask set = test_random_mask(&f.map, 9, 0.2);
     struct ablation_effect r = ablation_run(b, &set, NULL), dense = ablation_dense(b);
     assert_true(isnan(r.refusal_loss.value) && r.refusal_loss.n == 0);
     assert_true(isnan(r.logodds.value) && isnan(dense.logodds.value));
@@ -291,7 +293,7 @@ static void test_not_finite(void **state) {
     struct fixture f;
     fixture_make(&f);
     struct ablation_bench *b = bench_make(&f);
-    struct mask set = random_mask(&f.map, 0.2, 9);
+    struct mask set = test_random_mask(&f.map, 9, 0.2);
     for (int l = 0; l < f.map.layers; l++)
         f.means->mlp[l].mean[0] = f.means->attn[l].mean[0] = NAN;
     set.in[0] = 1;
@@ -392,7 +394,7 @@ static void test_curve_matches_masks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty_set),  cmocka_unit_test(test_zero_is_zeroed_columns),
+        cmocka_unit_test(test_empty_set),  cmocka_unit_test(test_zero_is_zeroed_outputs),
         cmocka_unit_test(test_values),     cmocka_unit_test(test_bench),
         cmocka_unit_test(test_absent_sets), cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_curve),      cmocka_unit_test(test_curve_matches_masks),

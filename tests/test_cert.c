@@ -2,7 +2,7 @@
  *
  * test_cert.c — the freeze certificate: every bit of a frozen entry is guarded, no other bit is.
  */
-#include "tests/helper.h"
+#include "tests/helper_units.h"
 
 #include <jansson.h>
 
@@ -10,6 +10,7 @@
 #include "ckpt/hf.h"
 #include "ckpt/sha.h"
 #include "ckpt/weights.h"
+#include "train/optim.h"
 
 /* ---- SHA-256 itself: FIPS 180-4 examples ---- */
 
@@ -226,6 +227,124 @@ static void a_moved_child_is_not_certified(void **state) {
     end_scene(&s);
 }
 
+/* ---- real updates of every architecture ---- */
+
+/* Three steps of AdamW with decay and clipping on one small batch. */
+static void train(struct model *m) {
+    static const int32_t ids[] = {3, 17, 41, 8, 60, 22, 5, 9, 33}, offsets[] = {0, 5, 9};
+    static const int32_t labels[] = {17, 41, 8, 60, LABEL_IGNORE, 5, 9, 33, LABEL_IGNORE};
+    const struct batch b = {.ntok = 9, .nseq = 2, .ids = ids, .offsets = offsets};
+    const struct optim_opts opts = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8,
+                                    .weight_decay = 0.1};
+    struct graph *g = graph_new();
+    model_grad_alloc(m);
+    struct optim *o = optim_new(optim_find("adamw"), m);
+    for (int step = 1; step <= 3; step++) {
+        graph_begin(g, true);
+        model_grad_zero(m);
+        struct node *h = model_hidden(g, m, &b, NULL);
+        graph_backward(g, g_linear_cross_entropy(g, h, model_head(g, m), labels, NULL), 1);
+        const double norm = grad_norm(m);
+        assert_true(norm > 0 && norm < 1e6);
+        optim_step(o, m, step, 1 / norm, &opts);
+    }
+    optim_free(o);
+    graph_free(g);
+}
+
+/* Frozen entries keep their bytes, every other one moves; the certificate holds, and its count is
+ * that of the frozen entries. */
+static void check_training(const struct model *parent, int kinds, bool train_other, bool bare) {
+    struct err e = {0};
+    struct model *m = model_clone(parent);
+    const struct unit_map map = unit_map_make(&m->cfg, kinds);
+    struct mask mask = test_random_mask(&map, 4, 0.4);
+    mask_freeze(&mask, m, train_other);
+    train(m);
+    size_t frozen = 0;
+    for (int i = 0; i < m->nparams; i++) {
+        const struct param *p = &m->params[i];
+        const int cols = (int)tensor_cols(&p->t);
+        for (int k = 0; k < (int)p->t.count; k++) {
+            const bool still = test_is_frozen(p, k / cols, k % cols);
+            const real *a = &tensor_data(&parent->params[i].t)[k], *b = &tensor_data(&p->t)[k];
+            if ((memcmp(a, b, sizeof *a) == 0) != still)
+                fail_msg("%s: %s[%d]: %s, %g to %g", m->cfg.model_type, p->name, k,
+                         still ? "frozen" : "live", (double)*a, (double)*b);
+            frozen += still;
+        }
+    }
+    test_save_weights(parent, test_path("parent"), false);
+    test_save_weights(m, test_path("child"), bare);
+    assert_ok(cert_write(test_path("child"), m, test_path("parent"), NULL, "random", &mask, &e),
+              &e);
+    const struct cert_result r = verify();
+    assert_int_equal(r.bad, 0);
+    assert_int_equal(r.entries, frozen);
+    mask_release(&mask);
+    model_free(m);
+}
+
+static void training_leaves_frozen_bytes(void **state) {
+    (void)state;
+    for (int a = 0; arch_table[a]; a++) {
+        struct model *parent = test_units_model(arch_table[a], 3);
+        for (int s = 0; s < TEST_KIND_SETS; s++)
+            check_training(parent, test_kind_sets[s], s % 2 == 0, s == 1);
+        model_free(parent);
+    }
+}
+
+static void flip_byte(size_t at) {
+    FILE *f = fopen(test_path("child/model.safetensors"), "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)at, SEEK_SET), 0);
+    const int was = fgetc(f);
+    assert_int_equal(fseek(f, (long)at, SEEK_SET), 0);
+    assert_int_not_equal(fputc(was ^ 1, f), EOF);
+    fclose(f);
+}
+
+/* In vectors and fused or transposed matrices too: the first frozen entry of each tensor is
+ * guarded, the first live one is not. */
+static void every_partly_frozen_tensor_is_guarded(void **state) {
+    (void)state;
+    for (int a = 0; arch_table[a]; a++) {
+        struct err e = {0};
+        struct model *m = test_units_model(arch_table[a], 5);
+        const struct unit_map map = unit_map_make(&m->cfg, 1 << UNIT_MLP | 1 << UNIT_HEAD);
+        struct mask mask = mask_new(&map);
+        for (int i = 0; i < map.count; i++)
+            mask.in[i] = unit_at(&map, i).index % 4 == 1;   // one head of four: kv rows stay live
+        mask_freeze(&mask, m, true);
+        test_save_weights(m, test_path("child"), false);
+        assert_ok(cert_write(test_path("child"), m, NULL, NULL, NULL, &mask, &e), &e);
+        int guarded = 0;
+        for (int i = 0; i < m->nparams; i++) {
+            const struct param *p = &m->params[i];
+            const int cols = (int)tensor_cols(&p->t);
+            struct st *st = st_open(test_path("child/model.safetensors"), &e);
+            assert_non_null(st);
+            const size_t at = st_header_bytes(st) + st_find(st, p->name)->begin;
+            st_close(st);
+            for (int frozen = 0; frozen < 2 && p->freeze.kind != FREEZE_NONE; frozen++) {
+                int k = 0;
+                while (test_is_frozen(p, k / cols, k % cols) != frozen)
+                    k++;
+                flip_byte(at + 4 * (size_t)k + 1);
+                const struct cert_result r = verify();
+                if (r.bad != frozen)
+                    fail_msg("%s: %s[%d]: %d bad", m->cfg.model_type, p->name, k, r.bad);
+                flip_byte(at + 4 * (size_t)k + 1);
+                guarded += r.bad;
+            }
+        }
+        assert_true(guarded >= 2 * 4);      // at least up, down, a value and an output a layer
+        mask_release(&mask);
+        model_free(m);
+    }
+}
+
 /* ---- certificates that are no certificates ---- */
 
 #define ROW(axis, frozen, entries)                                                              \
@@ -290,6 +409,8 @@ int main(void) {
         cmocka_unit_test(the_file_says_what_was_frozen),
         cmocka_unit_test(one_flipped_bit),
         cmocka_unit_test(a_moved_child_is_not_certified),
+        cmocka_unit_test(training_leaves_frozen_bytes),
+        cmocka_unit_test(every_partly_frozen_tensor_is_guarded),
         cmocka_unit_test(hostile_certificates),
     };
     return cmocka_run_group_tests_name("cert", tests, NULL, NULL);

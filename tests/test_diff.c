@@ -2,12 +2,11 @@
  *
  * test_diff.c — tensors and units of two checkpoints, against values worked out by hand.
  */
-#include "tests/helper.h"
+#include "tests/helper_units.h"
 
 #include <math.h>
 
 #include "ckpt/diff.h"
-#include "ckpt/hf.h"
 
 struct spec {
     const char *name;
@@ -125,14 +124,6 @@ static void integers_compare_by_bytes(void **state) {
 
 /* ---- units ---- */
 
-static const char *save_model(const char *name, const struct model *m) {
-    struct err e = {0};
-    struct hf *h = hf_new(model_clone(m), NULL, NULL);
-    assert_ok(hf_save(h, NULL, test_path(name), &e), &e);
-    hf_free(h);
-    return test_path(name);
-}
-
 /* Moves the entries of some units alone: exactly they, and what shares rows with them, changed. */
 static void units_that_moved(void **state) {
     (void)state;
@@ -143,7 +134,8 @@ static void units_that_moved(void **state) {
     tensor_data(&model_layer_param(b, 1, "mlp.down_proj.weight")->t)[3 * 24 + 7] -= 1;
     /* channel 6 = head 1, d 2: v row 2, shared with channel 2 of head 0 */
     tensor_data(&model_layer_param(b, 0, "self_attn.v_proj.weight")->t)[2 * 16 + 5] += 3;
-    struct diff *d = open_or_fail(save_model("ua", a), save_model("ub", b), &map);
+    struct diff *d = open_or_fail(test_save_weights(a, test_path("ua"), false),
+                                  test_save_weights(b, test_path("ub"), false), &map);
     for (int i = 0; i < map.count; i++) {
         const struct unit u = unit_at(&map, i);
         const struct diff_sum *s = &d->units[i];
@@ -168,7 +160,125 @@ static void units_that_moved(void **state) {
     model_free(b);
 }
 
-static void tied_heads_and_units_that_do_not_fit(void **state) {
+/* A random step of every entry: each unit's sums are those over the entries it owns. */
+static void check_units(const struct model *a, const struct model *b, const struct diff *d) {
+    struct diff_sum *want = xcalloc((size_t)d->map.count, sizeof *want);
+    for (int i = 0; i < a->nparams; i++) {
+        const struct param *p = &a->params[i];
+        const int cols = (int)tensor_cols(&p->t);
+        for (int k = 0; k < (int)p->t.count; k++)
+            for (int u = 0; u < d->map.count; u++) {
+                if (!test_unit_owns(a, unit_at(&d->map, u), p, k / cols, k % cols))
+                    continue;
+                const double x = (double)tensor_data(&p->t)[k];
+                const double y = (double)tensor_data(&b->params[i].t)[k];
+                want[u].count++;
+                want[u].changed += x != y;
+                want[u].abs += fabs(y - x);
+                want[u].d2 += (y - x) * (y - x);
+                want[u].a2 += x * x;
+                want[u].max_abs = fmax(want[u].max_abs, fabs(y - x));
+            }
+    }
+    for (int u = 0; u < d->map.count; u++) {
+        assert_int_equal(d->units[u].count, want[u].count);
+        assert_int_equal(d->units[u].changed, want[u].changed);
+        assert_near(d->units[u].abs, want[u].abs, 1e-12, 0, "sum of sizes");
+        assert_near(d->units[u].d2, want[u].d2, 1e-12, 0, "sum of squares");
+        assert_near(diff_rel_l2(&d->units[u]), sqrt(want[u].d2 / want[u].a2), 1e-12, 0, "rel L2");
+        assert_near(d->units[u].max_abs, want[u].max_abs, 0, 0, "largest");
+    }
+    free(want);
+}
+
+static void units_of_every_architecture(void **state) {
+    (void)state;
+    for (int i = 0; arch_table[i]; i++) {
+        struct model *a = test_units_model(arch_table[i], 1), *b = model_clone(a);
+        a->cfg.dtype = b->cfg.dtype = REAL_IS_DOUBLE ? DTYPE_F64 : DTYPE_F32;
+        struct rng *r = rng_new(2);
+        for (size_t k = 0; k < b->count; k++)
+            b->block[k] += rng_uniform(r) < 0.5 ? (real)rng_normal(r) : 0;
+        rng_free(r);
+        for (int s = 0; s < 2 * TEST_KIND_SETS; s++) {
+            const struct unit_map map = unit_map_make(&a->cfg, test_kind_sets[s / 2]);
+            /* GPT-2 with and without its prefix in every pairing; the same names elsewhere */
+            struct diff *d = open_or_fail(test_save_weights(a, test_path("da"), s & 1),
+                                          test_save_weights(b, test_path("db"), s & 2), &map);
+            assert_int_equal(d->ntensors, a->nparams);
+            assert_true(d->states[DIFF_CHANGED] > a->nparams / 2);
+            assert_int_equal(d->states[DIFF_CHANGED] + d->states[DIFF_SAME], a->nparams);
+            check_units(a, b, d);
+            diff_free(d);
+        }
+        model_free(a);
+        model_free(b);
+    }
+}
+
+/* A tied GPT-2 file without prefix against an untied one with it. */
+static void heads_of_gpt2(void **state) {
+    (void)state;
+    const struct spec a[] = {{"wte.weight", DTYPE_F32, 2, {1, 2}}};
+    const struct spec b[] = {{"lm_head.weight", DTYPE_F32, 2, {1, 2}},
+                             {"transformer.wte.weight", DTYPE_F32, 2, {1, 3}}};
+    struct diff *d = open_or_fail(write_tensors("bare.safetensors", a, 1),
+                                  write_tensors("long.safetensors", b, 2), NULL);
+    assert_int_equal(d->ntensors, 2);
+    assert_int_equal(tensor(d, "lm_head.weight")->state, DIFF_SAME);
+    assert_int_equal(tensor(d, "wte.weight")->state, DIFF_CHANGED);
+    diff_free(d);
+    d = open_or_fail(test_path("long.safetensors"), test_path("bare.safetensors"), NULL);
+    assert_int_equal(tensor(d, "lm_head.weight")->state, DIFF_SAME);
+    assert_int_equal(tensor(d, "transformer.wte.weight")->state, DIFF_CHANGED);
+    diff_free(d);
+}
+
+/* Parts that the file alone can tell to be missing or of another size. */
+static void units_that_do_not_fit(void **state) {
+    (void)state;
+    static const struct {
+        const char *model_type, *name;      /* left out of B, or of both */
+        bool both;
+        int kinds;
+        const char *says;                   /* NULL: compares */
+    } cases[] = {
+        {"llama", "model.layers.1.mlp.gate_proj.weight", false, 1 << UNIT_MLP,
+         "db: model.layers.1.mlp.gate_proj.weight: the units need a matrix of 24 rows on both "
+         "sides, got 0"},
+        {"llama", "model.layers.1.mlp.gate_proj.bias", true, 1 << UNIT_MLP, NULL},
+        {"llama", "model.layers.1.mlp.gate_proj.bias", false, 1 << UNIT_MLP, "24 rows"},
+        {"llama", "model.layers.1.mlp.down_proj.weight", true, 1 << UNIT_MLP,
+         "model.layers.1.mlp.down_proj.weight: the units need a matrix of 24 columns"},
+        {"llama", "model.layers.1.mlp.down_proj.weight", true, 1 << UNIT_ATTN, NULL},
+        {"gpt2", "transformer.h.1.attn.c_attn.bias", false, 1 << UNIT_HEAD, "48 rows"},
+        {"gpt2", "transformer.h.0.mlp.c_proj.weight", true, 1 << UNIT_MLP,
+         "transformer.h.0.mlp.c_proj.weight: the units need a matrix of 24 rows"},
+        {"olmo2", "model.layers.1.self_attn.q_norm.weight", false, 1 << UNIT_HEAD, "16 rows"},
+        {"qwen3", "model.layers.1.self_attn.q_norm.weight", false, 1 << UNIT_HEAD, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err e = {0};
+        struct model *m = test_units_model(arch_find(cases[i].model_type), 1);
+        const struct unit_map map = unit_map_make(&m->cfg, cases[i].kinds);
+        struct param *p = model_param(m, cases[i].name);
+        assert_non_null(p);
+        for (int side = 0; side < 2; side++) {
+            if (side == 1 || cases[i].both)
+                snprintf(p->name, sizeof p->name, "other");
+            test_save_weights(m, test_path(side ? "db" : "da"), false);
+        }
+        struct diff *d = diff_open(test_path("db"), test_path("da"), &map, &e);
+        if ((d != NULL) != !cases[i].says)
+            fail_msg("case %zu: %s", i, e.msg);
+        if (!d)
+            assert_contains(e.msg, cases[i].says);
+        diff_free(d);
+        model_free(m);
+    }
+}
+
+static void tied_heads_and_files_without_units(void **state) {
     (void)state;
     struct err e = {0};
     const struct spec a[] = {{"lm_head.weight", DTYPE_F32, 2, {1, 2}},
@@ -181,7 +291,7 @@ static void tied_heads_and_units_that_do_not_fit(void **state) {
     const struct unit_map map = unit_map_make(&cfg, 1 << UNIT_MLP);
     assert_null(diff_open(test_path("untied.safetensors"), test_path("tied.safetensors"), &map,
                           &e));
-    assert_contains(e.msg, "the units need a matrix of 24 rows");
+    assert_contains(e.msg, "the units need a matrix of 24 columns");
     assert_null(diff_open(test_path("untied.safetensors"), test_path("none"), NULL, &e));
     assert_contains(e.msg, "none: cannot open");
 }
@@ -192,7 +302,10 @@ int main(void) {
         cmocka_unit_test(other_dtypes_compare_by_value),
         cmocka_unit_test(integers_compare_by_bytes),
         cmocka_unit_test(units_that_moved),
-        cmocka_unit_test(tied_heads_and_units_that_do_not_fit),
+        cmocka_unit_test(units_of_every_architecture),
+        cmocka_unit_test(heads_of_gpt2),
+        cmocka_unit_test(units_that_do_not_fit),
+        cmocka_unit_test(tied_heads_and_files_without_units),
     };
     return cmocka_run_group_tests_name("diff", tests, NULL, NULL);
 }

@@ -151,7 +151,7 @@ static void next_twin(struct graph *g, struct model *m, const int32_t *ids, int 
     struct batch b = {.ntok = n, .nseq = 1, .ids = ids, .offsets = offsets};
     int vocab = m->cfg.vocab_size;
     graph_begin(g, false);
-    struct node *y = g_linear(g, model_hidden(g, m, &b, NULL), model_head(g, m));
+    struct node *y = g_head(g, model_hidden(g, m, &b, NULL), model_head(g, m));
     const real *last = tensor_data(&y->t) + (size_t)(n - 1) * (size_t)vocab;
     double sum = 0;
     for (int v = 0; v < vocab; v++)

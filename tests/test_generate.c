@@ -55,7 +55,7 @@ static void plain_logits(const struct ids *ids, real *out) {
     const int32_t offsets[] = {0, ids->n};
     struct batch b = {.ntok = ids->n, .nseq = 1, .ids = ids->v, .offsets = offsets};
     graph_begin(g, false);
-    struct node *y = g_linear(g, model_hidden(g, m, &b, NULL), model_head(g, m));
+    struct node *y = g_head(g, model_hidden(g, m, &b, NULL), model_head(g, m));
     size_t vocab = (size_t)m->cfg.vocab_size;
     memcpy(out, tensor_data(&y->t) + (size_t)(ids->n - 1) * vocab, vocab * sizeof *out);
     graph_begin(g, false);

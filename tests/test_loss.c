@@ -53,7 +53,7 @@ static double plain_logprob(struct graph *g, struct model *m, const struct seq *
     const int32_t offsets[] = {0, s->n};
     struct batch b = {.ntok = s->n, .nseq = 1, .ids = s->ids, .offsets = offsets};
     graph_begin(g, false);
-    struct node *z = g_linear(g, model_hidden(g, m, &b, NULL), model_head(g, m));
+    struct node *z = g_head(g, model_hidden(g, m, &b, NULL), model_head(g, m));
     double sum = 0;
     for (int t = 0; t + 1 < s->n; t++) {
         if (!s->carries[t + 1])

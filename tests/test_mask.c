@@ -3,31 +3,15 @@
  * test_mask.c — algebra of unit sets, and what freezing them means for every single entry.
  *
  * The expansion is checked against a naive twin that marks entries one by one from the definition
- * of a unit in unit.h, for random sets of every kind.
+ * of a unit in unit.h, for random sets of every kind, on every architecture.
  */
-#include "tests/helper.h"
-
-#include "model/mask.h"
-
-static const int kind_sets[] = {
-    1 << UNIT_MLP, 1 << UNIT_ATTN, 1 << UNIT_HEAD, 1 << UNIT_MLP | 1 << UNIT_ATTN,
-    1 << UNIT_MLP | 1 << UNIT_HEAD,
-};
-
-static struct mask random_mask(const struct unit_map *map, uint64_t seed, double share) {
-    struct mask m = mask_new(map);
-    struct rng *r = rng_new(seed);
-    for (int i = 0; i < map->count; i++)
-        m.in[i] = rng_uniform(r) < share;
-    rng_free(r);
-    return m;
-}
+#include "tests/helper_units.h"
 
 static void algebra_is_that_of_sets(void **state) {
     (void)state;
     const struct model_config cfg = test_config();
     const struct unit_map map = unit_map_make(&cfg, 1 << UNIT_MLP | 1 << UNIT_ATTN);
-    struct mask a = random_mask(&map, 1, 0.4), b = random_mask(&map, 2, 0.6);
+    struct mask a = test_random_mask(&map, 1, 0.4), b = test_random_mask(&map, 2, 0.6);
     struct mask both = mask_copy(&a), any = mask_copy(&a);
     struct mask only = mask_copy(&a), none = mask_copy(&a);
     mask_and(&both, &b);
@@ -60,7 +44,7 @@ static void hash_sees_every_unit_and_the_shape(void **state) {
     (void)state;
     const struct model_config cfg = test_config();
     const struct unit_map map = unit_map_make(&cfg, 1 << UNIT_MLP | 1 << UNIT_ATTN);
-    struct mask m = random_mask(&map, 3, 0.5);
+    struct mask m = test_random_mask(&map, 3, 0.5);
     char first[17], other[17];
     mask_hash(&m, first);
     assert_int_equal(strlen(first), 16);
@@ -82,7 +66,7 @@ static void random_like_keeps_the_counts(void **state) {
     (void)state;
     const struct model_config cfg = test_config();
     const struct unit_map map = unit_map_make(&cfg, 1 << UNIT_MLP | 1 << UNIT_ATTN);
-    struct mask m = random_mask(&map, 4, 0.3);
+    struct mask m = test_random_mask(&map, 4, 0.3);
     struct mask a = mask_random_like(&m, 7, "arm"), same = mask_random_like(&m, 7, "arm");
     struct mask seed = mask_random_like(&m, 8, "arm"), purpose = mask_random_like(&m, 7, "curve");
     for (int l = 0; l < map.layers; l++)
@@ -103,89 +87,95 @@ static void random_like_keeps_the_counts(void **state) {
 
 /* ---- entries ---- */
 
-/* Is entry (row, col) of the layer's matrix owned by unit u? From the definition in unit.h. */
-static bool owns(const struct model_config *c, struct unit u, const char *matrix, int row,
-                 int col) {
-    const int d = c->head_dim, group = c->num_attention_heads / c->num_key_value_heads;
-    if (u.kind == UNIT_MLP)
-        return (!strcmp(matrix, "gate") || !strcmp(matrix, "up")) ? row == u.index
-             : !strcmp(matrix, "down") && col == u.index;
-    if (u.kind == UNIT_ATTN)
-        return !strcmp(matrix, "o") ? col == u.index
-             : !strcmp(matrix, "v") && row == u.index / d / group * d + u.index % d;
-    return !strcmp(matrix, "o") ? col / d == u.index
-         : !strcmp(matrix, "q") ? row / d == u.index
-         : (!strcmp(matrix, "k") || !strcmp(matrix, "v")) && row / d == u.index / group;
-}
-
-/* "model.layers.0.mlp.gate_proj.weight" to "gate"; "" for what is no matrix of a unit. */
-static void matrix_of(const struct param *p, char out[8]) {
-    static const char *const names[] = {"gate", "up", "down", "q", "k", "v", "o"};
-    out[0] = '\0';
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        char tail[24];
-        snprintf(tail, sizeof tail, ".%s_proj.weight", names[i]);
-        const size_t n = strlen(p->name), t = strlen(tail);
-        if (n > t && strcmp(p->name + n - t, tail) == 0)
-            snprintf(out, 8, "%s", names[i]);
-    }
-}
-
-static bool twin_frozen(const struct mask *m, const struct model *model, const struct param *p,
-                        int row, int col, bool train_other) {
-    char matrix[8];
-    matrix_of(p, matrix);
-    bool has_units = false;
-    for (int i = 0; matrix[0] && i < m->map.count; i++) {
-        const struct unit u = unit_at(&m->map, i);
-        if (u.layer != p->layer || !owns(&model->cfg, u, matrix, row, col))
+static bool twin_covers(const struct mask *m, const struct model *model, const struct param *p,
+                        int row, int col, bool *owned) {
+    const int first = p->layer * m->map.per_layer;
+    *owned = false;
+    for (int i = first; i >= 0 && i < first + m->map.per_layer; i++) {
+        if (!test_unit_owns(model, unit_at(&m->map, i), p, row, col))
             continue;
-        has_units = true;
+        *owned = true;
         if (m->in[i])
             return true;
     }
-    return !has_units && !train_other;
+    return false;
 }
 
-/* Is the entry frozen by the parameter's struct freeze? */
-static bool is_frozen(const struct param *p, int row, int col) {
-    if (p->freeze.kind == FREEZE_NONE || p->freeze.kind == FREEZE_ALL)
-        return p->freeze.kind == FREEZE_ALL;
-    const int at = p->freeze.kind == FREEZE_ROWS ? row : col;
-    for (int i = 0; i < p->freeze.nlive; i++)
-        if (p->freeze.live[i] == at)
-            return false;
-    return true;
+static void check_freeze(const struct mask *m, struct model *model, bool train_other) {
+    size_t live = 0;
+    mask_freeze(m, model, train_other);
+    for (int i = 0; i < model->nparams; i++) {
+        const struct param *p = &model->params[i];
+        for (int k = 1; k < p->freeze.nlive; k++)
+            assert_true(p->freeze.live[k - 1] < p->freeze.live[k]);
+        for (int r = 0; r < (int)tensor_rows(&p->t); r++)
+            for (int c = 0; c < (int)tensor_cols(&p->t); c++) {
+                bool owned, in = twin_covers(m, model, p, r, c, &owned);
+                const bool frozen = test_is_frozen(p, r, c);
+                if (frozen != (in || (!owned && !train_other)))
+                    fail_msg("%s: %s[%d,%d] is %sfrozen", model->cfg.model_type, p->name, r, c,
+                             frozen ? "" : "not ");
+                live += !frozen;
+            }
+    }
+    model_grad_alloc(model);                // frozen entries take no memory
+    assert_int_equal(model->grad_count, live);
 }
 
 static void freezing_equals_the_naive_twin(void **state) {
     (void)state;
-    struct model *model = test_model(5);
-    const double shares[] = {0, 0.1, 0.5, 1};
-    for (size_t s = 0; s < ARRAY_LEN(kind_sets) * ARRAY_LEN(shares) * 2; s++) {
-        const struct unit_map map = unit_map_make(&model->cfg, kind_sets[s / 8]);
-        const bool train_other = s & 1;
-        struct mask m = random_mask(&map, s, shares[s / 2 % 4]);
-        mask_freeze(&m, model, train_other);
-        for (int i = 0; i < model->nparams; i++) {
-            const struct param *p = &model->params[i];
-            for (int k = 1; k < p->freeze.nlive; k++)
-                assert_true(p->freeze.live[k - 1] < p->freeze.live[k]);
-            for (int r = 0; r < (int)tensor_rows(&p->t); r++)
-                for (int c = 0; c < (int)tensor_cols(&p->t); c++)
-                    if (is_frozen(p, r, c) != twin_frozen(&m, model, p, r, c, train_other))
-                        fail_msg("set %zu: %s[%d,%d] is %sfrozen", s, p->name, r, c,
-                                 is_frozen(p, r, c) ? "" : "not ");
+    const double shares[] = {0, 0.1, 0.6, 1};
+    for (int a = 0; arch_table[a]; a++) {
+        struct model *model = test_units_model(arch_table[a], 5);
+        for (size_t s = 0; s < TEST_KIND_SETS * ARRAY_LEN(shares) * 2; s++) {
+            const struct unit_map map = unit_map_make(&model->cfg, test_kind_sets[s / 8]);
+            struct mask m = test_random_mask(&map, s, shares[s / 2 % 4]);
+            check_freeze(&m, model, s & 1);
+            mask_release(&m);
         }
-        mask_release(&m);
+        mask_freeze(NULL, model, true);
+        for (int i = 0; i < model->nparams; i++)
+            assert_int_equal(model->params[i].freeze.kind, FREEZE_NONE);
+        mask_freeze(NULL, model, false);
+        assert_int_equal(model_slot(model, -1, SLOT_FINAL_NORM)->freeze.kind, FREEZE_ALL);
+        assert_int_equal(model_slot(model, 0, SLOT_DOWN)->freeze.kind, FREEZE_NONE);
+        model_free(model);
     }
-    mask_freeze(NULL, model, true);
-    for (int i = 0; i < model->nparams; i++)
-        assert_int_equal(model->params[i].freeze.kind, FREEZE_NONE);
-    mask_freeze(NULL, model, false);
-    assert_int_equal(model_param(model, "model.norm.weight")->freeze.kind, FREEZE_ALL);
-    assert_int_equal(model_layer_param(model, 0, "mlp.up_proj.weight")->freeze.kind, FREEZE_NONE);
-    model_free(model);
+}
+
+static void count_calls(void *ctx, struct param *p, enum freeze_kind axis, const uint8_t *in,
+                        int n) {
+    const struct param **last = ctx;
+    assert_true(p > *last);                 // once each, in their order
+    assert_int_equal(n, axis == FREEZE_ROWS ? tensor_rows(&p->t) : tensor_cols(&p->t));
+    assert_non_null(memchr(in, 1, (size_t)n));
+    *last = p;
+}
+
+/* A fused tensor is one call and, frozen as far as it belongs to units, stays trainable in the
+ * rest. */
+static void fused_tensors_are_one(void **state) {
+    (void)state;
+    for (int a = 0; arch_table[a]; a++) {
+        struct model *model = test_units_model(arch_table[a], 6);
+        struct param *qkv = model_slot(model, 1, SLOT_QKV);
+        const int q = 16, x = arch_table[a]->conv1d ? 48 : 32;
+        for (int s = 0; s < TEST_KIND_SETS; s++) {
+            const struct unit_map map = unit_map_make(&model->cfg, test_kind_sets[s]);
+            struct mask m = test_random_mask(&map, 1, 1);
+            const struct param *last = NULL;
+            mask_expand(&m, model, count_calls, &last);
+            assert_non_null(last);
+            mask_freeze(&m, model, true);
+            if (qkv && map.kinds & 1 << UNIT_ATTN)          // queries and keys train
+                assert_int_equal(qkv->freeze.nlive, q + (x - q) / 2);
+            else if (qkv)
+                assert_int_equal(qkv->freeze.kind,
+                                 map.kinds & 1 << UNIT_HEAD ? FREEZE_ALL : FREEZE_NONE);
+            mask_release(&m);
+        }
+        model_free(model);
+    }
 }
 
 /* Trainable gradients and frozen entries add up to the model: frozen units take no memory. */
@@ -204,32 +194,72 @@ static void gradients_exist_for_the_rest_only(void **state) {
     model_free(model);
 }
 
+static void backward(struct model *m) {
+    static const int32_t ids[] = {3, 17, 41, 8, 60, 22, 5, 9, 33}, offsets[] = {0, 5, 9};
+    static const int32_t labels[] = {17, 41, 8, 60, LABEL_IGNORE, 5, 9, 33, LABEL_IGNORE};
+    const struct batch b = {.ntok = 9, .nseq = 2, .ids = ids, .offsets = offsets};
+    struct graph *g = graph_new();
+    model_grad_alloc(m);
+    graph_begin(g, true);
+    struct node *h = model_hidden(g, m, &b, NULL);
+    graph_backward(g, g_linear_cross_entropy(g, h, model_head(g, m), labels, NULL), 1);
+    graph_free(g);
+}
+
+/* The gradient of what trains is that of the unfrozen model, entry by entry. */
+static void gradients_of_the_rest_are_unchanged(void **state) {
+    (void)state;
+    for (int a = 0; arch_table[a]; a++)
+        for (int s = 0; s < TEST_KIND_SETS; s++) {
+            struct model *full = test_units_model(arch_table[a], 9), *part = model_clone(full);
+            const struct unit_map map = unit_map_make(&full->cfg, test_kind_sets[s]);
+            struct mask m = test_random_mask(&map, (uint64_t)s, 0.4);
+            mask_freeze(&m, part, s & 1);
+            backward(full);
+            backward(part);
+            for (int i = 0; i < part->nparams; i++) {
+                const struct param *p = &part->params[i], *f = &full->params[i];
+                const int cols = (int)tensor_cols(&p->t);
+                size_t at = 0;              // live entries, row-major, whatever the axis
+                for (int k = 0; k < (int)p->t.count; k++)
+                    if (!test_is_frozen(p, k / cols, k % cols))
+                        assert_near((double)p->grad[at++], (double)f->grad[k], 1e-4, 1e-6, p->name);
+                assert_int_equal(at, p->grad_count);
+            }
+            mask_release(&m);
+            model_free(full);
+            model_free(part);
+        }
+}
+
 static void rewinding_copies_covered_entries_alone(void **state) {
     (void)state;
-    struct model *src = test_model(7);
-    for (size_t s = 0; s < ARRAY_LEN(kind_sets); s++) {
-        struct model *dst = test_model(8), *before = model_clone(dst);
-        const struct unit_map map = unit_map_make(&src->cfg, kind_sets[s]);
-        struct mask m = random_mask(&map, s, 0.3);
-        mask_copy_params(&m, dst, src);
-        size_t copied = 0;
-        for (int i = 0; i < dst->nparams; i++) {
-            const struct param *p = &dst->params[i];
-            const int cols = (int)tensor_cols(&p->t);
-            for (int k = 0; k < (int)p->t.count; k++) {
-                const bool in = twin_frozen(&m, dst, p, k / cols, k % cols, true);
-                const struct model *from = in ? src : before;
-                copied += in;
-                assert_memory_equal(&tensor_data(&p->t)[k], &tensor_data(&from->params[i].t)[k],
-                                    sizeof(real));
+    for (int a = 0; arch_table[a]; a++)
+        for (int s = 0; s < TEST_KIND_SETS; s++) {
+            struct model *src = test_units_model(arch_table[a], 7);
+            struct model *dst = test_units_model(arch_table[a], 8), *before = model_clone(dst);
+            const struct unit_map map = unit_map_make(&src->cfg, test_kind_sets[s]);
+            struct mask m = test_random_mask(&map, (uint64_t)s, 0.3);
+            mask_copy_params(&m, dst, src);
+            size_t copied = 0;
+            for (int i = 0; i < dst->nparams; i++) {
+                const struct param *p = &dst->params[i];
+                const int cols = (int)tensor_cols(&p->t);
+                for (int k = 0; k < (int)p->t.count; k++) {
+                    bool owned;
+                    const bool in = twin_covers(&m, dst, p, k / cols, k % cols, &owned);
+                    const struct model *from = in ? src : before;
+                    copied += in;
+                    assert_memory_equal(&tensor_data(&p->t)[k],
+                                        &tensor_data(&from->params[i].t)[k], sizeof(real));
+                }
             }
+            assert_true(copied > 0);
+            mask_release(&m);
+            model_free(src);
+            model_free(dst);
+            model_free(before);
         }
-        assert_true(copied > 0);
-        mask_release(&m);
-        model_free(dst);
-        model_free(before);
-    }
-    model_free(src);
 }
 
 int main(void) {
@@ -238,7 +268,9 @@ int main(void) {
         cmocka_unit_test(hash_sees_every_unit_and_the_shape),
         cmocka_unit_test(random_like_keeps_the_counts),
         cmocka_unit_test(freezing_equals_the_naive_twin),
+        cmocka_unit_test(fused_tensors_are_one),
         cmocka_unit_test(gradients_exist_for_the_rest_only),
+        cmocka_unit_test(gradients_of_the_rest_are_unchanged),
         cmocka_unit_test(rewinding_copies_covered_entries_alone),
     };
     return cmocka_run_group_tests_name("mask", tests, NULL, NULL);

@@ -6,8 +6,7 @@
 #include <math.h>
 
 #include "model/gemm.h"
-#include "model/mask.h"
-#include "tests/helper.h"
+#include "tests/helper_units.h"
 
 /* ---- a naive twin: one sequence, doubles, no blocks ---- */
 
@@ -77,8 +76,8 @@ static void naive_forward(const struct model *m, const int32_t *ids, int n) {
             naive_linear(x, model_layer_param(m, l, "self_attn.q_proj.weight"), qs[t]);
             naive_linear(x, model_layer_param(m, l, "self_attn.k_proj.weight"), ks[t]);
             naive_linear(x, model_layer_param(m, l, "self_attn.v_proj.weight"), vs[t]);
-            naive_rope(qs[t], c->num_attention_heads, c->head_dim, t, c->rope_theta);
-            naive_rope(ks[t], c->num_key_value_heads, c->head_dim, t, c->rope_theta);
+            naive_rope(qs[t], c->num_attention_heads, c->head_dim, t, c->rope.theta);
+            naive_rope(ks[t], c->num_key_value_heads, c->head_dim, t, c->rope.theta);
         }
         for (int t = 0; t < n; t++) {
             naive_attend(c, t, x);
@@ -413,38 +412,52 @@ static void test_dtypes(void **state) {
     assert_int_equal(dtype_find("f32"), -1);
 }
 
-/* Every architecture builds, runs, and has the matrices that units are made of. */
+/* The hidden states of ids[0..n), copied. cache NULL: one pass; else in steps of 1, 2, 3, ... */
+static real *hidden_states(struct graph *g, struct model *m, const int32_t *ids, int n,
+                           struct kv_cache *cache) {
+    const int c = m->cfg.hidden_size;
+    real *out = xcalloc((size_t)(n * c), sizeof *out);
+    for (int32_t at = 0, step = cache ? 1 : n; at < n; at += step, step = MIN(step + 1, n - at)) {
+        const int32_t offsets[] = {0, step};
+        const struct batch b = {.ntok = step, .nseq = 1, .ids = ids + at, .offsets = offsets,
+                                .pos0 = &at};
+        graph_begin(g, false);
+        const struct node *h = model_hidden(g, m, &b, cache);
+        assert_int_equal(tensor_rows(&h->t), step);
+        assert_int_equal(tensor_cols(&h->t), c);
+        memcpy(out + at * c, h->t.data, h->t.count * sizeof *out);
+    }
+    return out;
+}
+
+/* Every architecture is found by its name, has the matrices that read units, and gives through a
+ * cache what it gives in one pass. */
 static void test_arch_registry(void **state) {
     (void)state;
-    static const char *const cases[] = {"llama"};
-    size_t n = 0;
-    for (; arch_table[n]; n++) {
-        const struct arch *a = arch_table[n];
-        if (n >= ARRAY_LEN(cases))
-            fail_msg("architecture %s has no case", a->model_type);
-        assert_string_equal(a->model_type, cases[n]);
+    enum { N = 21 };
+    int32_t ids[N], slot[] = {0};
+    random_ids(ids, N);
+    struct graph *g = graph_new();
+    for (int i = 0; arch_table[i]; i++) {
+        const struct arch *a = arch_table[i];
         assert_ptr_equal(arch_find(a->model_type), a);
         assert_contains(arch_list(), a->model_type);
-        struct model_config cfg = test_config();
-        struct err e = {0};
-        snprintf(cfg.model_type, sizeof cfg.model_type, "%s", a->model_type);
-        struct model *m = model_new(&cfg, &e);
-        assert_non_null(m);
-        model_init(m, 1);
-        for (int l = 0; l < cfg.num_hidden_layers; l++)
-            for (const struct unit_part *p = unit_part_table; p->suffix; p++)
-                assert_int_equal(model_layer_param(m, l, p->suffix)->t.ndim, 2);
-        struct graph *g = graph_new();
-        graph_begin(g, false);
-        const int32_t ids[] = {1, 2, 3}, offsets[] = {0, 3};
-        const struct batch b = {.ntok = 3, .nseq = 1, .ids = ids, .offsets = offsets};
-        const struct node *h = model_hidden(g, m, &b, NULL);
-        assert_int_equal(tensor_rows(&h->t), 3);
-        assert_int_equal(tensor_cols(&h->t), cfg.hidden_size);
-        graph_free(g);
+        struct model *m = test_units_model(a, 1);
+        for (int l = 0; l < m->cfg.num_hidden_layers; l++)
+            for (int kind = 0; kind < UNIT_KIND_COUNT; kind++)
+                assert_int_equal(unit_out_param(m, l, kind, NULL)->t.ndim, 2);
+        struct kv_cache *cache = kv_cache_new(m, 1, N);
+        for (int l = 0; l < m->cfg.num_hidden_layers; l++)
+            cache->layers[l].slot = slot;
+        real *want = hidden_states(g, m, ids, N, NULL), *got = hidden_states(g, m, ids, N, cache);
+        for (int k = 0; k < N * m->cfg.hidden_size; k++)
+            assert_near((double)got[k], (double)want[k], 1e-4, 1e-4, a->model_type);
+        free(want);
+        free(got);
+        kv_cache_free(cache);
         model_free(m);
     }
-    assert_int_equal(n, ARRAY_LEN(cases));
+    graph_free(g);
     assert_null(arch_find("lama"));
 }
 

@@ -5,8 +5,7 @@
 #include <math.h>
 
 #include "model/gemm.h"
-#include "model/mask.h"
-#include "tests/helper.h"
+#include "tests/helper_units.h"
 #include "train/optim.h"
 
 /* A random gradient in the compact block; a function of the seed. */
@@ -143,10 +142,8 @@ static void test_frozen_bytes(void **state) {
     }
 }
 
-/* The values of the trainable entries after freezing are those of the unfrozen run. */
-static void test_frozen_others_alike(void **state) {
-    (void)state;
-    struct model *a = test_model(3), *b = test_model(3);
+static void check_others(const struct arch *arch) {
+    struct model *a = test_units_model(arch, 3), *b = model_clone(a);
     struct mask mask = half_mask(a);
     mask_freeze(&mask, b, true);
     model_grad_alloc(a);
@@ -167,6 +164,14 @@ static void test_frozen_others_alike(void **state) {
     mask_release(&mask);
     model_free(a);
     model_free(b);
+}
+
+/* The values of the trainable entries after freezing are those of the unfrozen run, in rows,
+ * columns and vectors. */
+static void test_frozen_others_alike(void **state) {
+    (void)state;
+    for (int i = 0; arch_table[i]; i++)
+        check_others(arch_table[i]);
 }
 
 static void test_moments_shrink(void **state) {

@@ -149,7 +149,7 @@ static void assert_params(const struct model *m, const struct st *st, const char
 static const real *logits_of(struct graph *g, struct model *m, const struct batch *b) {
     graph_begin(g, false);
     struct node *h = model_hidden(g, m, b, NULL);
-    return tensor_data(&g_linear(g, h, model_head(g, m))->t);
+    return tensor_data(&g_head(g, h, model_head(g, m))->t);
 }
 
 static void test_logits(void **state) {

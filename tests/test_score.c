@@ -8,8 +8,8 @@
 
 #include "attrib/score.h"
 #include "model/gemm.h"
-#include "tests/helper.h"
 #include "tests/helper_data.h"
+#include "tests/helper_units.h"
 
 enum { ROWS = 12 };
 
@@ -50,15 +50,18 @@ static struct recording recording_make(struct model *m, const struct dataset *d,
     return r;
 }
 
-/* mean over tokens of |W x - W x'|^2, x' = x with column j set to `value`; products in full. */
-static double output_error(const struct recording *r, const struct tensor *w, int j, double value) {
+/* mean over tokens of |W x - W x'|^2, x' = x with column j set to `value`; products in full. W is
+ * [outputs, inputs], or where its inputs are rows [inputs, outputs]. */
+static double output_error(const struct recording *r, const struct tensor *w,
+                           enum freeze_kind inputs, int j, double value) {
     double total = 0;
-    int64_t rows = tensor_rows(w);
+    const int outputs = (int)w->count / r->n;
     for (int t = 0; t < r->tokens; t++)
-        for (int64_t o = 0; o < rows; o++) {
+        for (int o = 0; o < outputs; o++) {
             double y = 0, cut = 0;
             for (int k = 0; k < r->n; k++) {
-                double c = (double)tensor_data(w)[o * r->n + k], x = r->x[t * r->n + k];
+                int at = inputs == FREEZE_ROWS ? k * outputs + o : o * r->n + k;
+                double c = (double)tensor_data(w)[at], x = r->x[t * r->n + k];
                 y += c * x;
                 cut += c * (k == j ? value : x);
             }
@@ -130,37 +133,62 @@ static void test_registry(void **state) {
     assert_string_equal(score_table[0].name, "wifv");       // the one that keel attrib uses
 }
 
-/* WIFV is N/(N-1) times the output error of mean ablation, WISM that of zero ablation: exactly. */
-static void test_output_error(void **state) {
-    (void)state;
-    struct model *m = test_model(1);
-    struct dataset *d = test_dataset(ROWS, m->cfg.vocab_size, 2);
-    struct unit_map map = unit_map_make(&m->cfg, 1 << UNIT_MLP | 1 << UNIT_ATTN);
+static void check_output_error(struct model *m, const struct dataset *d, enum unit_kind kind) {
+    struct unit_map map = unit_map_make(&m->cfg, 1 << kind);
     double *wifv = scores(m, d, &map, "wifv"), *wism = scores(m, d, &map, "wism");
     struct act_stats *s = collect(m, d, CALIB_ALL, 1 << 20);
-    for (int l = 0; l < map.layers; l++)
-        for (int k = 0; k < 2; k++) {
-            enum unit_kind kind = k ? UNIT_ATTN : UNIT_MLP;
-            struct recording r = recording_make(m, d, unit_kind_table[kind].tap, l);
-            const struct tensor *w = &unit_out_param(m, l, kind)->t;
-            const struct channel_stats *cs = k ? &s->attn[l] : &s->mlp[l];
-            double n = r.tokens;
-            assert_true(n == s->count && n == (double)d->tokens && r.n == map.per_kind[kind]);
-            for (int j = 0; j < r.n; j++) {
-                int id = unit_base(&map, l, kind) + j;
-                double mean = output_error(&r, w, j, cs->mean[j]);
-                double zero = output_error(&r, w, j, 0);
-                assert_near(wifv[id], mean * n / (n - 1), 1e-6, 0, "WIFV");
-                assert_near(wism[id], zero, 1e-6, 0, "WISM");
-                assert_true(wifv[id] > 0 && zero >= mean * (1 - 1e-9));
-            }
-            free(r.x);
+    for (int l = 0; l < map.layers; l++) {
+        struct recording r = recording_make(m, d, unit_kind_table[kind].tap, l);
+        enum freeze_kind inputs;
+        const struct tensor *w = &unit_out_param(m, l, kind, &inputs)->t;
+        const struct channel_stats *cs = kind == UNIT_MLP ? &s->mlp[l] : &s->attn[l];
+        double n = r.tokens;
+        assert_true(n == s->count && n == (double)d->tokens && r.n == map.per_kind[kind]);
+        for (int j = 0; j < r.n; j++) {
+            int id = unit_base(&map, l, kind) + j;
+            double mean = output_error(&r, w, inputs, j, cs->mean[j]);
+            double zero = output_error(&r, w, inputs, j, 0);
+            assert_near(wifv[id], mean * n / (n - 1), 1e-6, 0, "WIFV");
+            assert_near(wism[id], zero, 1e-6, 0, "WISM");
+            assert_true(wifv[id] > 0 && zero >= mean * (1 - 1e-9));
         }
+        free(r.x);
+    }
     act_stats_free(s);
     free(wifv);
     free(wism);
-    dataset_free(d);
-    model_free(m);
+}
+
+/* WIFV is N/(N-1) times the output error of mean ablation, WISM that of zero ablation: exactly. */
+static void test_output_error(void **state) {
+    (void)state;
+    for (int a = 0; arch_table[a]; a++) {
+        struct model *m = test_units_model(arch_table[a], 1);
+        struct dataset *d = test_dataset(ROWS, m->cfg.vocab_size, 2);
+        check_output_error(m, d, UNIT_MLP);
+        check_output_error(m, d, UNIT_ATTN);
+        dataset_free(d);
+        model_free(m);
+    }
+}
+
+/* Norms of lines whose number is no multiple of a block, along both axes. */
+static void test_line_norms(void **state) {
+    (void)state;
+    enum { LINES = 3, N = 131 };
+    real x[LINES * N];
+    double rows[LINES], cols[N];
+    for (int i = 0; i < LINES * N; i++)
+        x[i] = (real)(i % 7 - 3);
+    struct tensor w = tensor_view(x, 2, (const int64_t[]){LINES, N});
+    line_norms2(&w, FREEZE_ROWS, rows);
+    line_norms2(&w, FREEZE_COLS, cols);
+    for (int i = 0; i < LINES * N; i++) {      // small integers: sums are exact
+        rows[i / N] -= (double)x[i] * (double)x[i];
+        cols[i % N] -= (double)x[i] * (double)x[i];
+    }
+    for (int i = 0; i < LINES * N; i++)
+        assert_true(rows[i / N] == 0 && cols[i % N] == 0);
 }
 
 static void test_dead_unit(void **state) {
@@ -169,7 +197,7 @@ static void test_dead_unit(void **state) {
     struct dataset *d = test_dataset(ROWS, m->cfg.vocab_size, 4);
     struct unit_map map = unit_map_make(&m->cfg, 1 << UNIT_MLP | 1 << UNIT_ATTN);
     for (int k = 0; k < 2; k++) {
-        struct tensor *w = &unit_out_param(m, 1, k ? UNIT_ATTN : UNIT_MLP)->t;
+        struct tensor *w = &unit_out_param(m, 1, k ? UNIT_ATTN : UNIT_MLP, NULL)->t;
         for (int64_t o = 0; o < tensor_rows(w); o++)
             tensor_data(w)[o * tensor_cols(w) + 5] = 0;
     }
@@ -232,7 +260,7 @@ static void test_symmetry(void **state) {
         memcpy(tensor_data(t) + 9 * tensor_cols(t), tensor_data(t) + 2 * tensor_cols(t),
                (size_t)tensor_cols(t) * sizeof(real));
     }
-    struct tensor *w = &unit_out_param(m, 0, UNIT_MLP)->t;
+    struct tensor *w = &unit_out_param(m, 0, UNIT_MLP, NULL)->t;
     for (int64_t o = 0; o < tensor_rows(w); o++)
         tensor_data(w)[o * tensor_cols(w) + 9] = tensor_data(w)[o * tensor_cols(w) + 2];
     for (const struct score_kind *k = score_table; k->name; k++) {
@@ -400,7 +428,8 @@ static void test_merge_large_mean(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_registry),        cmocka_unit_test(test_output_error),
-        cmocka_unit_test(test_dead_unit),       cmocka_unit_test(test_scale_invariance),
+        cmocka_unit_test(test_line_norms),      cmocka_unit_test(test_dead_unit),
+        cmocka_unit_test(test_scale_invariance),
         cmocka_unit_test(test_symmetry),        cmocka_unit_test(test_heads),
         cmocka_unit_test(test_batches_and_order), cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_positions),       cmocka_unit_test(test_threads),

@@ -137,6 +137,13 @@ static void wrong_files_are_named(void **state) {
     cfg.intermediate_size = 25;
     assert_int_equal(units_check(u, &cfg, "u", &e), -1);
     assert_contains(e.msg, "24 MLP units");
+    cfg.intermediate_size = 24;
+    assert_ok(units_check(u, &cfg, "u", &e), &e);           // a file that names no architecture
+    units_set_meta(u, "model_type", "%s", "llama");
+    assert_ok(units_check(u, &cfg, "u", &e), &e);
+    units_set_meta(u, "model_type", "%s", "qwen2");
+    assert_int_equal(units_check(u, &cfg, "u", &e), -1);
+    assert_contains(e.msg, "u: made for a qwen2 model, this one is llama");
     units_free(u);
 }
 

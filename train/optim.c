@@ -157,7 +157,7 @@ static void update_run(const struct step_args *a, real *w, const real *g, size_t
     a->o->kind->update(w, g, state, n, a->step, a->clip, a->opts);
 }
 
-/* The live columns of one row are scattered: gather, update, scatter. */
+/* The live columns of one row, or entries of a vector, are scattered: gather, update, scatter. */
 static void update_cols(const struct step_args *a, real *row, const int32_t *live, int nlive,
                         const real *g, size_t at) {
     real w[COLS_BUFFER];
@@ -184,6 +184,8 @@ static void update_param(const struct step_args *a, struct param *p, size_t at) 
             size_t from = i * PIECE, n = MIN((size_t)PIECE, p->grad_count - from);
             update_run(a, w + from, p->grad + from, at + from, n);
         }
+    } else if (f->kind == FREEZE_ROWS && cols == 1) {       // a vector: rows are its entries
+        update_cols(a, w, f->live, f->nlive, p->grad, at);
     } else if (f->kind == FREEZE_ROWS) {
 #pragma omp parallel for schedule(static)
         for (int i = 0; i < f->nlive; i++) {

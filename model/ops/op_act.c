@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * op_act.c — silu, swiglu, log-sigmoid, rotary embedding.
+ * op_act.c — activations alone and gated, the soft cap, log-sigmoid.
+ *
+ * An activation is one inline function that gives the value and the slope; the kernels of all ops
+ * are stamped out from it, so that each is a loop without a branch on the kind. The slope is
+ * computed again in backward: one exponential costs less than a buffer written and read.
  */
 #include "model/kernel.h"
 #include "model/op.h"
@@ -11,87 +15,234 @@
     PARALLEL_FOR(count)                                                                         \
     for (size_t i = 0; i < count; i += BLOCK)
 
-/* ---- silu: y = x s, s = sigmoid(x); dx += dy s (1 + x (1 - s)) ---- */
+/* ---- the activations: act(x), and *d = act'(x) ---- */
 
-KERNEL static void silu_run(const real *x, size_t n, real *y) {
-    SIMD for (size_t i = 0; i < n; i++) y[i] = x[i] * sigmoid(x[i]);
+/* s = sigmoid(x): x s;  s (1 + x (1 - s)) */
+static inline real silu(real x, real *d) {
+    real s = sigmoid(x);
+    *d = s * (R(1.0) + x * (R(1.0) - s));
+    return x * s;
 }
 
-KERNEL static void silu_run_dx(const real *x, const real *dy, size_t n, real *dx) {
-    SIMD for (size_t i = 0; i < n; i++) {
-        real s = sigmoid(x[i]);
-        dx[i] += dy[i] * s * (R(1.0) + x[i] * (R(1.0) - s));
+/* Phi(x), given e = exp(-x^2 / 2). Relative error below 3e-7 for |x| < 3, absolute 1e-7 anywhere
+ * (double build: libm). Phi(-a) = e t P(t), t = 1 / (1 + 0.35 a), the form of Abramowitz & Stegun
+ * 7.1.26; P of degree 8 fitted at Chebyshev nodes to 4e-8. */
+static inline real normal_cdf(real x, real e) {
+#ifdef REAL_DOUBLE
+    (void)e;
+    return 0.5 * erfc(x * -0.70710678118654752440);
+#else
+    float t = 1.0f / (1.0f + 0.35f * fabsf(x));
+    float p = -2.9679522004e-2f;
+    p = p * t + 1.4654583029e-1f;
+    p = p * t - 2.6096122829e-1f;
+    p = p * t + 1.6505099586e-1f;
+    p = p * t - 2.7046608267e-2f;
+    p = p * t + 1.0711458760e-1f;
+    p = p * t + 1.1944491685e-1f;
+    p = p * t + 1.3991229913e-1f;
+    p = p * t + 1.3961871256e-1f;
+    float tail = e * t * p, body = 1.0f - tail;
+    return x > 0 ? body : tail;
+#endif
+}
+
+/* x Phi(x);  Phi(x) + x phi(x) */
+static inline real gelu(real x, real *d) {
+    real e = fast_exp(R(-0.5) * x * x), cdf = normal_cdf(x, e);
+    *d = cdf + x * e * R(0.39894228040143267794);       // 1 / sqrt(2 pi)
+    return x * cdf;
+}
+
+/* 0.5 (1 + tanh u) = sigmoid(2u), which keeps small values exact: with 2u = k x (1 + c x^2) and
+ * s = sigmoid(2u): x s;  s + x s (1 - s) k (1 + 3 c x^2) */
+static inline real gelu_tanh(real x, real *d) {
+    const real k = R(1.59576912160573071176), c = R(0.044715);     // 2 sqrt(2 / pi)
+    real cx2 = c * x * x, s = sigmoid(k * x * (R(1.0) + cx2));
+    *d = s + x * s * (R(1.0) - s) * k * (R(1.0) + 3 * cx2);
+    return x * s;
+}
+
+static inline real relu(real x, real *d) {
+    *d = x > 0 ? R(1.0) : R(0.0);
+    return x < 0 ? R(0.0) : x;
+}
+
+#define KERNELS(X)                                                                              \
+    X(ACT_SILU, silu) X(ACT_GELU, gelu) X(ACT_GELU_TANH, gelu_tanh) X(ACT_RELU, relu)
+
+#define X(id, act)                                                                              \
+    KERNEL static void act##_y(const real *x, size_t n, real *y) {                              \
+        real d;                                                                                 \
+        SIMD for (size_t i = 0; i < n; i++) y[i] = act(x[i], &d);                               \
+    }                                                                                           \
+    KERNEL static void act##_dx(const real *x, const real *dy, size_t n, real *dx) {            \
+        SIMD for (size_t i = 0; i < n; i++) {                                                   \
+            real d;                                                                             \
+            act(x[i], &d);                                                                      \
+            dx[i] += dy[i] * d;                                                                 \
+        }                                                                                       \
+    }                                                                                           \
+    KERNEL static void act##_glu(const real *gate, const real *up, size_t n, real *y) {         \
+        real d;                                                                                 \
+        SIMD for (size_t i = 0; i < n; i++) y[i] = act(gate[i], &d) * up[i];                    \
+    }                                                                                           \
+    KERNEL static void act##_glu_d(const real *gate, const real *up, const real *dy, size_t n,  \
+                                   real *dgate, real *dup) {                                    \
+        SIMD for (size_t i = 0; i < n; i++) {                                                   \
+            real d, a = act(gate[i], &d), e = dy[i];                                            \
+            dgate[i] = e * up[i] * d;                                                           \
+            dup[i] = e * a;                                                                     \
+        }                                                                                       \
     }
+KERNELS(X)
+#undef X
+
+static const struct kernels {
+    void (*y)(const real *x, size_t n, real *y);
+    void (*dx)(const real *x, const real *dy, size_t n, real *dx);
+    void (*glu)(const real *gate, const real *up, size_t n, real *y);
+    void (*glu_d)(const real *gate, const real *up, const real *dy, size_t n, real *dgate,
+                  real *dup);
+} kernel_table[ACT_COUNT] = {
+#define X(id, act) [id] = {act##_y, act##_dx, act##_glu, act##_glu_d},
+    KERNELS(X)
+#undef X
+};
+#define X(id, act) + 1
+_Static_assert(0 KERNELS(X) == ACT_COUNT, "an activation without kernels");
+#undef X
+
+const char *const act_names[ACT_COUNT] = {
+#define X(id, name, other, formula) [id] = name,
+    ACTS(X)
+#undef X
+};
+
+int act_find(const char *name) {
+    static const char *const others[ACT_COUNT] = {
+#define X(id, n, other, formula) [id] = other,
+        ACTS(X)
+#undef X
+    };
+    for (int i = 0; i < ACT_COUNT; i++)
+        if (strcmp(name, act_names[i]) == 0 || (*name && strcmp(name, others[i]) == 0))
+            return i;
+    return -1;
 }
 
-static void silu_backward(struct graph *g, struct node *n) {
+/* ---- act: y = act(x); dx += dy act'(x) ---- */
+
+static void act_backward(struct graph *g, struct node *n) {
+    const struct kernels *k = n->saved;
     real *dx = node_grad(g, n->in[0]);
     const real *x = n->in[0]->t.data, *dy = n->grad;
     size_t count = n->t.count;
-    BLOCKS_PARALLEL(i, count) silu_run_dx(x + i, dy + i, MIN(BLOCK, count - i), dx + i);
+    BLOCKS_PARALLEL(i, count) k->dx(x + i, dy + i, MIN(BLOCK, count - i), dx + i);
 }
-const struct op op_silu = {"silu", silu_backward};
+const struct op op_act = {"act", act_backward};
 
-struct node *g_silu(struct graph *g, struct node *x) {
-    struct node *n = node_new(g, &op_silu, x->t.ndim, x->t.shape, 1, &x);
+struct node *g_act(struct graph *g, struct node *x, enum act act) {
+    const struct kernels *k = &kernel_table[act];
+    struct node *n = node_new(g, &op_act, x->t.ndim, x->t.shape, 1, &x);
+    n->saved = (void *)(uintptr_t)k;
     const real *in = x->t.data;
     real *y = n->t.data;
     size_t count = n->t.count;
-    BLOCKS_PARALLEL(i, count) silu_run(in + i, MIN(BLOCK, count - i), y + i);
+    BLOCKS_PARALLEL(i, count) k->y(in + i, MIN(BLOCK, count - i), y + i);
     return n;
 }
 
-/* ---- swiglu: y = silu(gate) up
- *      dgate += dy up s (1 + gate (1 - s));  dup += dy gate s ---- */
+/* ---- glu: y = act(gate) up; dgate += dy up act'(gate);  dup += dy act(gate) ---- */
 
-KERNEL static void swiglu_run(const real *gate, const real *up, size_t n, real *y) {
-    SIMD for (size_t i = 0; i < n; i++) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
-}
+/* The work in pieces that are contiguous in all three arrays. Piece i is y[i len ..), and starts at
+ * i * step in gate and up. */
+struct glu {
+    const struct kernels *k;
+    size_t len, step;
+    const real *gate, *up;
+};
 
-KERNEL static void swiglu_run_d(const real *gate, const real *up, const real *dy, size_t n,
-                                real *dgate, real *dup) {
-    SIMD for (size_t i = 0; i < n; i++) {
-        real s = sigmoid(gate[i]);
-        real d = dy[i], u = up[i], a = gate[i];
-        dgate[i] = d * u * s * (R(1.0) + a * (R(1.0) - s));
-        dup[i] = d * a * s;
-    }
-}
-
-static void swiglu_backward(struct graph *g, struct node *n) {
-    struct node *gate = n->in[0], *up = n->in[1];
+static void glu_backward(struct graph *g, struct node *n) {
+    const struct glu *s = n->saved;
+    struct node *gate = n->in[0], *up = n->in[n->nin - 1];
     size_t count = n->t.count;
     struct arena *a = graph_arena(g);
-    bool fresh = !gate->grad && !up->grad && !gate->param && !up->param && gate != up;
-    real *dg = arena_alloc(a, count * sizeof *dg), *du = arena_alloc(a, count * sizeof *du);
-    const real *x = gate->t.data, *u = up->t.data, *dy = n->grad;
-    BLOCKS_PARALLEL(i, count)
-    swiglu_run_d(x + i, u + i, dy + i, MIN(BLOCK, count - i), dg + i, du + i);
-    if (fresh) {                            // the usual case: the buffers become the gradients
-        gate->grad = dg;
-        up->grad = du;
-        return;
+    bool halves = n->nin == 1;
+    bool fresh = !gate->grad && !up->grad && !gate->param && !up->param && (halves || gate != up);
+    real *dg = arena_alloc(a, gate->t.count * sizeof *dg);
+    real *du = halves ? dg + s->len : arena_alloc(a, count * sizeof *du);
+    const real *dy = n->grad;
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i += s->len) {
+        size_t at = i / s->len * s->step;
+        s->k->glu_d(s->gate + at, s->up + at, dy + i, MIN(s->len, count - i), dg + at, du + at);
     }
-    for (int k = 0; k < 2; k++) {
-        if (!n->in[k]->needs_grad)
+    for (int k = 0; k < n->nin; k++) {
+        struct node *in = n->in[k];
+        real *d = k ? du : dg;
+        if (fresh)                          // the usual case: the buffers become the gradients
+            in->grad = d;
+        if (fresh || !in->needs_grad)
             continue;
-        real *d = node_grad(g, n->in[k]);
-        const real *s = k ? du : dg;
-        for (size_t i = 0; i < count; i++)
-            d[i] += s[i];
+        real *to = node_grad(g, in);
+        for (size_t i = 0; i < in->t.count; i++)
+            to[i] += d[i];
     }
 }
-const struct op op_swiglu = {"swiglu", swiglu_backward};
+const struct op op_glu = {"glu", glu_backward};
 
-struct node *g_swiglu(struct graph *g, struct node *gate, struct node *up) {
-    if (gate->t.count != up->t.count)
-        BUG("swiglu: gate has %zu elements, up %zu", gate->t.count, up->t.count);
-    struct node *n = node_new(g, &op_swiglu, gate->t.ndim, gate->t.shape, 2,
-                              (struct node *[]){gate, up});
-    const real *x = gate->t.data, *u = up->t.data;
+struct node *g_glu(struct graph *g, struct node *gate, struct node *up, enum act act) {
+    if (up ? gate->t.count != up->t.count : tensor_cols(&gate->t) % 2 != 0)
+        BUG("glu: gate has %zu elements in rows of %lld, up %zu", gate->t.count,
+            (long long)tensor_cols(&gate->t), up ? up->t.count : 0);
+    int64_t shape[] = {tensor_rows(&gate->t), tensor_cols(&gate->t) / (up ? 1 : 2)};
+    struct node *n = node_new(g, &op_glu, 2, shape, up ? 2 : 1, (struct node *[]){gate, up});
+    struct glu *s = arena_alloc(graph_arena(g), sizeof *s);
+    const size_t half = (size_t)shape[1];
+    *s = up ? (struct glu){&kernel_table[act], BLOCK, BLOCK, gate->t.data, up->t.data}
+            : (struct glu){&kernel_table[act], half, 2 * half, gate->t.data, gate->t.data + half};
+    n->saved = s;
     real *y = n->t.data;
     size_t count = n->t.count;
-    BLOCKS_PARALLEL(i, count) swiglu_run(x + i, u + i, MIN(BLOCK, count - i), y + i);
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i += s->len) {
+        size_t at = i / s->len * s->step;
+        s->k->glu(s->gate + at, s->up + at, MIN(s->len, count - i), y + i);
+    }
+    return n;
+}
+
+/* ---- softcap: y = cap tanh(x / cap); dx += dy (1 - (y / cap)^2) ---- */
+
+KERNEL static void softcap_run(const real *x, real cap, size_t n, real *y) {
+    real inv = R(1.0) / cap;
+    SIMD for (size_t i = 0; i < n; i++) y[i] = softcap(x[i], cap, inv);
+}
+
+KERNEL static void softcap_run_dx(const real *y, const real *dy, real cap, size_t n, real *dx) {
+    real inv = R(1.0) / cap;
+    SIMD for (size_t i = 0; i < n; i++) dx[i] += dy[i] * softcap_slope(y[i], inv);
+}
+
+static void softcap_backward(struct graph *g, struct node *n) {
+    real cap = *(real *)n->saved, *dx = node_grad(g, n->in[0]);
+    const real *y = n->t.data, *dy = n->grad;
+    size_t count = n->t.count;
+    BLOCKS_PARALLEL(i, count) softcap_run_dx(y + i, dy + i, cap, MIN(BLOCK, count - i), dx + i);
+}
+const struct op op_softcap = {"softcap", softcap_backward};
+
+struct node *g_softcap(struct graph *g, struct node *x, real cap) {
+    if (!(cap > 0))
+        BUG("softcap: a cap of %g", (double)cap);
+    struct node *n = node_new(g, &op_softcap, x->t.ndim, x->t.shape, 1, &x);
+    real *saved = arena_alloc(graph_arena(g), sizeof cap), *y = n->t.data;
+    *saved = cap;
+    n->saved = saved;
+    const real *in = x->t.data;
+    size_t count = n->t.count;
+    BLOCKS_PARALLEL(i, count) softcap_run(in + i, cap, MIN(BLOCK, count - i), y + i);
     return n;
 }
 
@@ -113,63 +264,5 @@ struct node *g_log_sigmoid(struct graph *g, struct node *x) {
         double v = (double)x->t.data[i];
         n->t.data[i] = (real)(fmin(v, 0) - log1p(exp(-fabs(v))));
     }
-    return n;
-}
-
-/* ---- rope: a rotation, so backward is the rotation by the negative angle ---- */
-
-/* One head of one token; sign +1 forward, -1 backward. */
-KERNEL static void rope_token(const real *x, const real *table, int heads, int d, real sign,
-                              bool add, real *y) {
-    int half = d / 2;
-    const real *cosines = table, *sines = table + half;
-    for (int h = 0; h < heads; h++, x += d, y += d) {
-        if (add) {
-            SIMD for (int i = 0; i < half; i++) {
-                real c = cosines[i], s = sign * sines[i], a = x[i], b = x[i + half];
-                y[i] += a * c - b * s;
-                y[i + half] += b * c + a * s;
-            }
-        } else {
-            SIMD for (int i = 0; i < half; i++) {
-                real c = cosines[i], s = sign * sines[i], a = x[i], b = x[i + half];
-                y[i] = a * c - b * s;
-                y[i + half] = b * c + a * s;
-            }
-        }
-    }
-}
-
-struct rope_saved {
-    int head_dim;
-    const real *table;
-};
-
-static void rope_rows(const real *x, const struct rope_saved *s, int64_t rows, int64_t cols,
-                      real sign, bool add, real *y) {
-    int d = s->head_dim, heads = (int)(cols / d);
-    const real *table = s->table;
-    PARALLEL_FOR(rows * cols)
-    for (int64_t t = 0; t < rows; t++)
-        rope_token(x + t * cols, table + t * d, heads, d, sign, add, y + t * cols);
-}
-
-static void rope_backward(struct graph *g, struct node *n) {
-    struct node *x = n->in[0];
-    bool add = x->grad != NULL;
-    if (!add)
-        x->grad = arena_alloc(graph_arena(g), x->t.count * sizeof(real));
-    rope_rows(n->grad, n->saved, n->t.shape[0], n->t.shape[1], R(-1.0), add, x->grad);
-}
-const struct op op_rope = {"rope", rope_backward};
-
-struct node *g_rope(struct graph *g, struct node *x, int head_dim, const real *table) {
-    if (x->t.shape[1] % head_dim || head_dim % 2)
-        BUG("rope: %lld columns, head dimension %d", (long long)x->t.shape[1], head_dim);
-    struct node *n = node_new(g, &op_rope, 2, x->t.shape, 1, &x);
-    struct rope_saved *s = arena_alloc(graph_arena(g), sizeof *s);
-    *s = (struct rope_saved){head_dim, table};
-    n->saved = s;
-    rope_rows(x->t.data, s, x->t.shape[0], x->t.shape[1], R(1.0), false, n->t.data);
     return n;
 }

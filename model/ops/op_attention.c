@@ -3,14 +3,16 @@
  * op_attention.c — causal attention over packed sequences, forward and backward, and over a KV
  * cache.
  *
- *   S = scale q k^T (causal),  P = softmax S,  y = P v
- *   dv += P^T dy;  dP = dy v^T;  dS = scale P (dP - rowsum(P dP));  dq += dS k;  dk += dS^T q
+ *   Z = scale q k^T,  S = cap tanh(Z / cap), or Z,  P = softmax S over the keys seen,  y = P v
+ *   dv += P^T dy;  dP = dy v^T;  dS = P (dP - rowsum(P dP));  dZ = dS (1 - (S / cap)^2), or dS;
+ *   dq += scale dZ k;  dk += scale dZ^T q
  *
  * A work item is one block of at most BLOCK_Q queries of one head of one sequence (forward), or one
  * head of one sequence (backward, which sums over its blocks in order). A block sees only the keys
- * up to its last query, which saves about half of the square. P is not kept: backward recomputes it
- * from q, k and the saved row log-sum-exp, so memory is linear in tokens. Under GQA backward writes
- * key and value gradients per query head and then adds the heads of a group in order.
+ * from the first one in its first query's window up to its last query: about half of the square, or
+ * a band. P is not kept: backward recomputes it from q, k and the saved row log-sum-exp, so memory
+ * is linear in tokens. Under GQA backward writes key and value gradients per query head and then
+ * adds the heads of a group in order.
  */
 #include "model/gemm.h"
 #include "model/kernel.h"
@@ -21,38 +23,56 @@
 struct attn {
     const struct batch *b;
     int heads, kv_heads, d;
-    real scale;
-    int longest;                            /* keys of the longest sequence */
+    real scale, softcap;
+    int window;                             /* 0: it cuts nothing off in this batch */
+    int widest;                             /* keys that a block can see */
     real *lse;                              /* [T,H] log sum exp of each row of S */
     struct kv_layer *cache;
 };
 
-/* Softmax of s[0..n), zero behind; returns log sum exp. */
-KERNEL static real attn_row(real *s, int64_t n, int64_t total) {
-    real top = row_max(s, n), sum = 0;
-    SIMD_SUM(sum) for (int64_t j = 0; j < n; j++) {
+/* Softmax of s[lo..hi), zero around it; returns log sum exp. */
+KERNEL static real attn_row(real *s, int64_t lo, int64_t hi, int64_t total) {
+    real top = row_max(s + lo, hi - lo), sum = 0;
+    SIMD_SUM(sum) for (int64_t j = lo; j < hi; j++) {
         real v = fast_exp(s[j] - top);
         s[j] = v;
         sum += v;
     }
     real inv = R(1.0) / sum;
-    SIMD for (int64_t j = 0; j < n; j++) s[j] *= inv;
-    for (int64_t j = n; j < total; j++)
+    SIMD for (int64_t j = lo; j < hi; j++) s[j] *= inv;
+    for (int64_t j = 0; j < lo; j++)
+        s[j] = 0;
+    for (int64_t j = hi; j < total; j++)
         s[j] = 0;
     return top + (real)log((double)sum);
 }
 
-/* s: scaled logits -> P; dp: dP -> dS. */
-KERNEL static void attn_row_d(real *s, real *dp, real lse, real scale, int64_t n, int64_t total) {
+/* s: scores -> P; dp: dP -> scale dS. */
+KERNEL static void attn_row_d(real *s, real *dp, real lse, real scale, int64_t lo, int64_t hi,
+                              int64_t total) {
     real sum = 0;
-    SIMD_SUM(sum) for (int64_t j = 0; j < n; j++) {
+    SIMD_SUM(sum) for (int64_t j = lo; j < hi; j++) {
         real p = fast_exp(s[j] - lse);
         s[j] = p;
         sum += p * dp[j];
     }
-    SIMD for (int64_t j = 0; j < n; j++) dp[j] = s[j] * (dp[j] - sum) * scale;
-    for (int64_t j = n; j < total; j++)
+    SIMD for (int64_t j = lo; j < hi; j++) dp[j] = s[j] * (dp[j] - sum) * scale;
+    for (int64_t j = 0; j < lo; j++)
         s[j] = dp[j] = 0;
+    for (int64_t j = hi; j < total; j++)
+        s[j] = dp[j] = 0;
+}
+
+/* Z -> S; slope, where it is not NULL: dS/dZ. */
+KERNEL static void cap_row(real *s, real cap, int64_t n, real *slope) {
+    real inv = R(1.0) / cap;
+    SIMD for (int64_t j = 0; j < n; j++) s[j] = softcap(s[j], cap, inv);
+    if (slope)
+        SIMD for (int64_t j = 0; j < n; j++) slope[j] = softcap_slope(s[j], inv);
+}
+
+KERNEL static void slope_row(const real *slope, int64_t n, real *ds) {
+    SIMD for (int64_t j = 0; j < n; j++) ds[j] *= slope[j];
 }
 
 /* Where the keys and values of head h in sequence s start, and how many come before the batch's. */
@@ -76,6 +96,25 @@ struct item {
     int seq, head, q0;
 };
 
+/* The keys that a block of `rows` queries from position `first` sees: `count` of them from k0. */
+struct span {
+    int first, k0, count, window;
+};
+
+static struct span span_of(const struct attn *a, int first, int rows) {
+    const int k0 = a->window ? MAX(0, first - a->window + 1) : 0;
+    return (struct span){first, k0, first + rows - k0, a->window};
+}
+
+/* Of the span's keys, query i of the block sees those in [span_lo, span_hi). */
+static int span_lo(const struct span *s, int i) {
+    return s->window ? MAX(0, s->first + i - s->window + 1 - s->k0) : 0;
+}
+
+static int span_hi(const struct span *s, int i) {
+    return s->first + i + 1 - s->k0;
+}
+
 /* All (sequence, head, block) items, longest rows first within a sequence. */
 static struct item *make_items(struct arena *arena, const struct attn *a, int block, int *count) {
     int n = 0;
@@ -98,14 +137,19 @@ static void forward_item(const struct attn *a, const struct item *it, const real
     int rows = MIN(BLOCK_Q, len - it->q0), d = a->d;
     int64_t ldq = (int64_t)a->heads * d, at = (base + it->q0) * ldq + (int64_t)it->head * d;
     struct kv_view kv = view_of(a, k, v, it->seq, it->head);
-    int64_t keys = kv.past + it->q0 + rows;
-    gemm_serial(false, true, rows, keys, d, a->scale, q + at, ldq, kv.k, kv.ld, 0, scratch, keys);
+    const struct span sp = span_of(a, kv.past + it->q0, rows);
+    const int64_t keys = sp.count, from = sp.k0 * kv.ld;
+    gemm_serial(false, true, rows, keys, d, a->scale, q + at, ldq, kv.k + from, kv.ld, 0, scratch,
+                keys);
     for (int i = 0; i < rows; i++) {
-        real lse = attn_row(scratch + i * keys, kv.past + it->q0 + i + 1, keys);
+        real *row = scratch + i * keys;
+        if (a->softcap > 0)
+            cap_row(row, a->softcap, span_hi(&sp, i), NULL);
+        real lse = attn_row(row, span_lo(&sp, i), span_hi(&sp, i), keys);
         if (a->lse)
             a->lse[(int64_t)(base + it->q0 + i) * a->heads + it->head] = lse;
     }
-    gemm_serial(false, false, rows, d, keys, 1, scratch, keys, kv.v, kv.ld, 0, y + at, ldq);
+    gemm_serial(false, false, rows, d, keys, 1, scratch, keys, kv.v + from, kv.ld, 0, y + at, ldq);
 }
 
 /* Adds this batch's keys and values to the cache. */
@@ -122,9 +166,10 @@ static void cache_append(const struct attn *a, const real *k, const real *v) {
     }
 }
 
-/* Scratch for every thread; which thread uses which slice does not matter for the result. */
-static real *scratch_alloc(struct graph *g, const struct attn *a, int matrices, size_t *stride) {
-    *stride = ((size_t)BLOCK_Q * (size_t)a->longest * (size_t)matrices + 15) / 16 * 16;
+/* Scratch for every thread: rows of as many values as a block can see keys. Which thread uses which
+ * slice does not matter for the result. */
+static real *scratch_alloc(struct graph *g, const struct attn *a, int rows, size_t *stride) {
+    *stride = ((size_t)rows * (size_t)a->widest + 15) / 16 * 16;
     return arena_alloc(graph_arena(g), *stride * (size_t)gemm_max_threads() * sizeof(real));
 }
 
@@ -143,17 +188,24 @@ static void backward_item(const struct attn *a, const struct item *it, const str
     real *dk = m->dk + base * ldq + col, *dv = m->dv + base * ldq + col;
     for (int q0 = 0; q0 < len; q0 += BLOCK_Q) {
         int rows = MIN(BLOCK_Q, len - q0);
-        int64_t keys = q0 + rows, at = (base + q0) * ldq + col;
-        real *s = scratch, *dp = scratch + rows * keys;
-        gemm_serial(false, true, rows, keys, d, a->scale, m->q + at, ldq, kv.k, kv.ld, 0, s, keys);
-        gemm_serial(false, true, rows, keys, d, 1, m->dy + at, ldq, kv.v, kv.ld, 0, dp, keys);
-        for (int i = 0; i < rows; i++)
-            attn_row_d(s + i * keys, dp + i * keys,
-                       a->lse[(int64_t)(base + q0 + i) * a->heads + it->head], a->scale,
-                       q0 + i + 1, keys);
-        gemm_serial(false, false, rows, d, keys, 1, dp, keys, kv.k, kv.ld, 1, m->dq + at, ldq);
-        gemm_serial(true, false, keys, d, rows, 1, dp, keys, m->q + at, ldq, 1, dk, ldq);
-        gemm_serial(true, false, keys, d, rows, 1, s, keys, m->dy + at, ldq, 1, dv, ldq);
+        const struct span sp = span_of(a, q0, rows);
+        const int64_t keys = sp.count, at = (base + q0) * ldq + col, to = sp.k0 * ldq;
+        const real *k = kv.k + sp.k0 * kv.ld, *v = kv.v + sp.k0 * kv.ld;
+        real *s = scratch, *dp = s + rows * keys, *slope = a->softcap > 0 ? dp + rows * keys : NULL;
+        gemm_serial(false, true, rows, keys, d, a->scale, m->q + at, ldq, k, kv.ld, 0, s, keys);
+        gemm_serial(false, true, rows, keys, d, 1, m->dy + at, ldq, v, kv.ld, 0, dp, keys);
+        for (int i = 0; i < rows; i++) {
+            const int lo = span_lo(&sp, i), hi = span_hi(&sp, i);
+            const real lse = a->lse[(int64_t)(base + q0 + i) * a->heads + it->head];
+            if (slope)
+                cap_row(s + i * keys, a->softcap, hi, slope);
+            attn_row_d(s + i * keys, dp + i * keys, lse, a->scale, lo, hi, keys);
+            if (slope)
+                slope_row(slope, hi, dp + i * keys);
+        }
+        gemm_serial(false, false, rows, d, keys, 1, dp, keys, k, kv.ld, 1, m->dq + at, ldq);
+        gemm_serial(true, false, keys, d, rows, 1, dp, keys, m->q + at, ldq, 1, dk + to, ldq);
+        gemm_serial(true, false, keys, d, rows, 1, s, keys, m->dy + at, ldq, 1, dv + to, ldq);
     }
 }
 
@@ -183,7 +235,7 @@ static void attention_backward(struct graph *g, struct node *n) {
     size_t mark = arena_mark(arena), stride;
     m.dk = direct ? dk : arena_zalloc(arena, n->t.count * sizeof(real));
     m.dv = direct ? dv : arena_zalloc(arena, n->t.count * sizeof(real));
-    real *scratch = scratch_alloc(g, a, 2, &stride);
+    real *scratch = scratch_alloc(g, a, 2 * BLOCK_Q + (a->softcap > 0), &stride);
     int count;
     struct item *items = make_items(arena, a, INT32_MAX / 2, &count);
 #pragma omp parallel
@@ -202,35 +254,49 @@ static void attention_backward(struct graph *g, struct node *n) {
 const struct op op_attention = {"attention", attention_backward};
 
 static void check(const struct node *q, const struct node *k, const struct node *v,
-                  const struct batch *b, int heads, int kv_heads) {
-    if (heads % kv_heads || q->t.shape[1] % heads || k->t.shape[1] != v->t.shape[1] ||
-        k->t.shape[1] * heads != q->t.shape[1] * kv_heads)
+                  const struct batch *b, const struct attention_opts *o) {
+    if (o->heads < 1 || o->kv_heads < 1 || o->window < 0 || !(o->softcap >= 0))
+        BUG("attention: %d heads, %d for keys, window %d, cap %g", o->heads, o->kv_heads,
+            o->window, (double)o->softcap);
+    if (o->heads % o->kv_heads || q->t.shape[1] % o->heads || k->t.shape[1] != v->t.shape[1] ||
+        k->t.shape[1] * o->heads != q->t.shape[1] * o->kv_heads)
         BUG("attention: q has %lld columns for %d heads, k %lld and v %lld for %d",
-            (long long)q->t.shape[1], heads, (long long)k->t.shape[1], (long long)v->t.shape[1],
-            kv_heads);
+            (long long)q->t.shape[1], o->heads, (long long)k->t.shape[1],
+            (long long)v->t.shape[1], o->kv_heads);
     if (q->t.shape[0] != b->ntok || k->t.shape[0] != b->ntok || v->t.shape[0] != b->ntok ||
         b->offsets[b->nseq] != b->ntok)
         BUG("attention: %lld rows for a batch of %d tokens", (long long)q->t.shape[0], b->ntok);
 }
 
+/* Keys of the longest sequence, those in the cache included. */
+static int longest(const struct batch *b, bool cached) {
+    int n = 0;
+    for (int s = 0; s < b->nseq; s++)
+        n = MAX(n, b->offsets[s + 1] - b->offsets[s] + (cached && b->pos0 ? b->pos0[s] : 0));
+    return n;
+}
+
 struct node *g_attention(struct graph *g, struct node *q, struct node *k, struct node *v,
-                         const struct batch *b, int heads, int kv_heads, real scale,
+                         const struct batch *b, const struct attention_opts *opts,
                          struct kv_layer *cache) {
-    check(q, k, v, b, heads, kv_heads);
+    check(q, k, v, b, opts);
     struct node *n = node_new(g, &op_attention, 2, q->t.shape, 3, (struct node *[]){q, k, v});
     struct arena *arena = graph_arena(g);
     struct attn *a = arena_alloc(arena, sizeof *a);
-    *a = (struct attn){b, heads, kv_heads, (int)(q->t.shape[1] / heads), scale, 0, NULL, cache};
-    for (int s = 0; s < b->nseq; s++)
-        a->longest = MAX(a->longest, b->offsets[s + 1] - b->offsets[s] +
-                                         (cache && b->pos0 ? b->pos0[s] : 0));
+    const int keys = longest(b, cache != NULL), window = opts->window < keys ? opts->window : 0;
+    *a = (struct attn){
+        .b = b, .heads = opts->heads, .kv_heads = opts->kv_heads,
+        .d = (int)(q->t.shape[1] / opts->heads), .scale = opts->scale, .softcap = opts->softcap,
+        .window = window, .widest = window ? MIN(keys, window + BLOCK_Q - 1) : keys,
+        .cache = cache,
+    };
     if (n->needs_grad)
-        a->lse = arena_alloc(arena, (size_t)b->ntok * (size_t)heads * sizeof(real));
+        a->lse = arena_alloc(arena, (size_t)b->ntok * (size_t)a->heads * sizeof(real));
     n->saved = a;
     if (cache)
         cache_append(a, k->t.data, v->t.data);
     size_t mark = arena_mark(arena), stride;
-    real *scratch = scratch_alloc(g, a, 1, &stride);
+    real *scratch = scratch_alloc(g, a, BLOCK_Q, &stride);
     int count;
     struct item *items = make_items(arena, a, BLOCK_Q, &count);
     const real *qd = q->t.data, *kd = k->t.data, *vd = v->t.data;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * op_basic.c — the op table; element-wise ops, sums, gathers.
+ * op_basic.c — the op table; element-wise ops, sums, gathers, slices.
  */
 #include "model/kernel.h"
 #include "model/op.h"
@@ -195,5 +195,35 @@ struct node *g_rows(struct graph *g, struct node *x, const int32_t *idx, int cou
             BUG("rows: index %d of %lld rows", idx[i], (long long)rows);
         memcpy(n->t.data + i * cols, x->t.data + idx[i] * cols, (size_t)cols * sizeof(real));
     }
+    return n;
+}
+
+/* ---- cols: y = x[:, first .. first + n); dx[:, first ..] += dy ---- */
+
+static void cols_backward(struct graph *g, struct node *n) {
+    const int64_t rows = n->t.shape[0], cols = n->t.shape[1], ld = tensor_cols(&n->in[0]->t);
+    real *d = node_grad(g, n->in[0]) + *(int64_t *)n->saved;
+    const real *dy = n->grad;
+    PARALLEL_FOR(rows * cols)
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t j = 0; j < cols; j++)
+            d[t * ld + j] += dy[t * cols + j];
+}
+const struct op op_cols = {"cols", cols_backward};
+
+struct node *g_cols(struct graph *g, struct node *x, int64_t first, int64_t count) {
+    const int64_t rows = tensor_rows(&x->t), ld = tensor_cols(&x->t);
+    if (first < 0 || count < 1 || first > ld - count)
+        BUG("cols: %lld columns from %lld of %lld", (long long)count, (long long)first,
+            (long long)ld);
+    struct node *n = node_new(g, &op_cols, 2, (int64_t[]){rows, count}, 1, &x);
+    int64_t *saved = arena_alloc(graph_arena(g), sizeof *saved);
+    *saved = first;
+    n->saved = saved;
+    const real *from = x->t.data + first;
+    real *y = n->t.data;
+    PARALLEL_FOR(rows * count)
+    for (int64_t t = 0; t < rows; t++)
+        memcpy(y + t * count, from + t * ld, (size_t)count * sizeof *y);
     return n;
 }

@@ -4,8 +4,9 @@
  *
  *   p = softmax z;  L = sum_t w_t (lse(z_t) - z_t[y_t]);  dz_t = w_t (p_t - onehot y_t) dL
  *   logprob:  l_t = z_t[y_t] - lse(z_t);                  dz_t = dl_t (onehot y_t - p_t)
+ *   head:     u = h w^T,  z = u, or cap tanh(u / cap);    du = dz, or dz (1 - (z / cap)^2)
  *
- * The fused forms compute z = h w^T for a chunk of rows at a time, in one buffer: tokens x
+ * The fused forms compute the head for a chunk of rows at a time, in one buffer: tokens x
  * vocabulary values are never in memory. linear_cross_entropy knows the weight of every row
  * beforehand, so it turns the chunk's logits into dz at once and multiplies them out (dh, dw at
  * upstream gradient 1); backward scales. linear_logprob learns its upstream gradients only in
@@ -31,9 +32,23 @@ KERNEL static real row_lse(const real *z, int64_t v, int64_t label, int *hit) {
     return top + (real)log((double)s);
 }
 
-/* z -> scale * softmax z (lse known) */
-KERNEL static void row_softmax(real *z, int64_t v, real lse, real scale) {
-    SIMD for (int64_t j = 0; j < v; j++) z[j] = scale * fast_exp(z[j] - lse);
+/* z -> scale * (softmax z - onehot label), the gradient of scale * (lse - z[label]); through the
+ * cap when there is one. */
+KERNEL static void row_dz(real *z, int64_t v, real lse, real scale, int64_t label, real cap) {
+    if (cap > 0) {
+        const real inv = R(1.0) / cap, at_label = scale * softcap_slope(z[label], inv);
+        SIMD for (int64_t j = 0; j < v; j++)
+            z[j] = scale * fast_exp(z[j] - lse) * softcap_slope(z[j], inv);
+        z[label] -= at_label;
+    } else {
+        SIMD for (int64_t j = 0; j < v; j++) z[j] = scale * fast_exp(z[j] - lse);
+        z[label] -= scale;
+    }
+}
+
+KERNEL static void row_cap(real *z, int64_t v, real cap) {
+    const real inv = R(1.0) / cap;
+    SIMD for (int64_t j = 0; j < v; j++) z[j] = softcap(z[j], cap, inv);
 }
 
 KERNEL static void axpy_run(real a, const real *x, size_t n, real *y) {
@@ -109,6 +124,30 @@ struct node *g_cross_entropy(struct graph *g, struct node *x, const int32_t *lab
     return n;
 }
 
+/* ---- the output layer ---- */
+
+struct node *g_head(struct graph *g, struct node *h, struct head head) {
+    struct node *z = g_linear(g, h, head.w);
+    return head.softcap > 0 ? g_softcap(g, z, head.softcap) : z;
+}
+
+static void head_check(const char *op, const struct node *h, const struct head *head) {
+    if (tensor_cols(&head->w->t) != tensor_cols(&h->t) || !(head->softcap >= 0))
+        BUG("%s: h has %lld columns, w %lld, the cap is %g", op, (long long)tensor_cols(&h->t),
+            (long long)tensor_cols(&head->w->t), (double)head->softcap);
+}
+
+/* z[m,V] = head of m rows of h[,C]. */
+static void head_chunk(const real *h, int64_t m, const struct tensor *w, real cap, real *z) {
+    const int64_t v = w->shape[0], c = w->shape[1];
+    gemm(false, true, m, v, c, 1, h, c, w->data, c, 0, z, v);
+    if (!(cap > 0))
+        return;
+    PARALLEL_FOR(m * v)
+    for (int64_t t = 0; t < m; t++)
+        row_cap(z + t * v, v, cap);
+}
+
 /* ---- linear_cross_entropy ---- */
 
 struct lce {
@@ -139,7 +178,7 @@ int linear_cross_entropy_hits(const struct node *n) {
 
 /* Loss of one chunk; its logits become dz when `grad`. */
 static double lce_chunk(real *z, const int32_t *labels, const real *weight, int64_t rows, int64_t v,
-                        bool grad, double *row_loss, int *hits) {
+                        real cap, bool grad, double *row_loss, int *hits) {
     int hit_count = 0;
     PRAGMA(omp parallel for schedule(static) reduction(+ : hit_count))
     for (int64_t t = 0; t < rows; t++) {
@@ -152,10 +191,8 @@ static double lce_chunk(real *z, const int32_t *labels, const real *weight, int6
         real lse = row_lse(z + t * v, v, labels[t], &hit);
         hit_count += hit;
         row_loss[t] = (double)weight[t] * (double)(lse - z[t * v + labels[t]]);
-        if (!grad)
-            continue;
-        row_softmax(z + t * v, v, lse, weight[t]);
-        z[t * v + labels[t]] -= weight[t];
+        if (grad)
+            row_dz(z + t * v, v, lse, weight[t], labels[t], cap);
     }
     *hits += hit_count;
     double loss = 0;
@@ -164,12 +201,11 @@ static double lce_chunk(real *z, const int32_t *labels, const real *weight, int6
     return loss;
 }
 
-struct node *g_linear_cross_entropy(struct graph *g, struct node *h, struct node *w,
+struct node *g_linear_cross_entropy(struct graph *g, struct node *h, struct head head,
                                     const int32_t *labels, const real *weight) {
+    struct node *w = head.w;
     int64_t rows = h->t.shape[0], c = tensor_cols(&h->t), v = w->t.shape[0];
-    if (w->t.shape[1] != c)
-        BUG("linear_cross_entropy: h has %lld columns, w %lld", (long long)c,
-            (long long)w->t.shape[1]);
+    head_check("linear_cross_entropy", h, &head);
     check_labels("linear_cross_entropy", labels, rows, v);
     struct node *in[] = {h, w};
     struct node *n = node_new(g, &op_linear_cross_entropy, 1, (int64_t[]){1}, 2, in);
@@ -189,8 +225,9 @@ struct node *g_linear_cross_entropy(struct graph *g, struct node *h, struct node
     double *row_loss = arena_alloc(a, (size_t)chunk * sizeof *row_loss), loss = 0;
     for (int64_t t = 0; t < rows; t += chunk) {
         int64_t m = MIN(chunk, rows - t);
-        gemm(false, true, m, v, c, 1, h->t.data + t * c, c, w->t.data, c, 0, z, v);
-        loss += lce_chunk(z, labels + t, wt + t, m, v, s->dh || s->dw, row_loss, &s->hits);
+        head_chunk(h->t.data + t * c, m, &w->t, head.softcap, z);
+        loss += lce_chunk(z, labels + t, wt + t, m, v, head.softcap, s->dh || s->dw, row_loss,
+                          &s->hits);
         if (s->dh)
             gemm(false, false, m, c, v, 1, z, v, w->t.data, c, 0, s->dh + t * c, c);
         if (s->dw)
@@ -206,6 +243,7 @@ struct node *g_linear_cross_entropy(struct graph *g, struct node *h, struct node
 struct llp {
     const int32_t *labels;
     real *lse;
+    real softcap;
 };
 
 static void llp_backward(struct graph *g, struct node *n) {
@@ -218,16 +256,14 @@ static void llp_backward(struct graph *g, struct node *n) {
     real *z = arena_alloc(a, (size_t)(MIN(chunk, rows) * v) * sizeof *z);
     for (int64_t t0 = 0; t0 < rows; t0 += chunk) {
         int64_t m = MIN(chunk, rows - t0);
-        gemm(false, true, m, v, c, 1, h->t.data + t0 * c, c, w->t.data, c, 0, z, v);
+        head_chunk(h->t.data + t0 * c, m, &w->t, s->softcap, z);
         PARALLEL_FOR(m * v)
         for (int64_t i = 0; i < m; i++) {
             int32_t label = s->labels[t0 + i];
-            if (label == LABEL_IGNORE) {
+            if (label == LABEL_IGNORE)
                 memset(z + i * v, 0, (size_t)v * sizeof *z);
-                continue;
-            }
-            row_softmax(z + i * v, v, s->lse[t0 + i], -n->grad[t0 + i]);
-            z[i * v + label] += n->grad[t0 + i];
+            else
+                row_dz(z + i * v, v, s->lse[t0 + i], -n->grad[t0 + i], label, s->softcap);
         }
         if (dh)
             gemm(false, false, m, c, v, 1, z, v, w->t.data, c, 1, dh + t0 * c, c);
@@ -238,23 +274,23 @@ static void llp_backward(struct graph *g, struct node *n) {
 }
 const struct op op_linear_logprob = {"linear_logprob", llp_backward};
 
-struct node *g_linear_logprob(struct graph *g, struct node *h, struct node *w,
+struct node *g_linear_logprob(struct graph *g, struct node *h, struct head head,
                               const int32_t *labels) {
+    struct node *w = head.w;
     int64_t rows = h->t.shape[0], c = tensor_cols(&h->t), v = w->t.shape[0], chunk = chunk_rows(v);
-    if (w->t.shape[1] != c)
-        BUG("linear_logprob: h has %lld columns, w %lld", (long long)c, (long long)w->t.shape[1]);
+    head_check("linear_logprob", h, &head);
     check_labels("linear_logprob", labels, rows, v);
     struct node *in[] = {h, w};
     struct node *n = node_new(g, &op_linear_logprob, 1, (int64_t[]){rows}, 2, in);
     struct arena *a = graph_arena(g);
     struct llp *s = arena_alloc(a, sizeof *s);
-    *s = (struct llp){labels, arena_alloc(a, (size_t)rows * sizeof(real))};
+    *s = (struct llp){labels, arena_alloc(a, (size_t)rows * sizeof(real)), head.softcap};
     n->saved = s;
     size_t mark = arena_mark(a);
     real *z = arena_alloc(a, (size_t)(MIN(chunk, rows) * v) * sizeof *z);
     for (int64_t t0 = 0; t0 < rows; t0 += chunk) {
         int64_t m = MIN(chunk, rows - t0);
-        gemm(false, true, m, v, c, 1, h->t.data + t0 * c, c, w->t.data, c, 0, z, v);
+        head_chunk(h->t.data + t0 * c, m, &w->t, head.softcap, z);
         PARALLEL_FOR(m * v)
         for (int64_t i = 0; i < m; i++) {
             int32_t label = labels[t0 + i];

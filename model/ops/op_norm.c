@@ -1,86 +1,197 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * op_norm.c — RMS norm, softmax, log-softmax: reductions over rows.
+ * op_norm.c — RMS norm, layer norm, softmax, log-softmax: reductions over rows.
  */
 #include "model/kernel.h"
-#include "model/op.h"
+#include "model/model.h"
 
-/* ---- rms_norm: r = 1 / sqrt(mean(x^2) + eps); y = x r w
- *      dx += r (dy w) - x r^3 / C * sum_j(dy_j w_j x_j);  dw += sum_t dy x r ---- */
+/* ---- the gradients of a norm's weights: sums over rows, in chunks of a fixed size ---- */
 
-KERNEL static real rms_row(const real *x, const real *w, int64_t c, real eps, real *y) {
+#define NORM_CHUNK 64                       /* rows summed in order before chunks are joined */
+
+/* What both norms keep for backward. */
+struct norm {
+    real offset;
+    int64_t rows, c;                        /* x as rows of c columns */
+    real *r, *mean;                         /* [rows] 1 / deviation; layer_norm's mean, else NULL */
+};
+
+KERNEL static void norm_row_dw(const real *x, const real *dy, real r, real mean, int64_t c,
+                               real *dw) {
+    SIMD for (int64_t j = 0; j < c; j++) dw[j] += dy[j] * ((x[j] - mean) * r);
+}
+
+KERNEL static void norm_row_db(const real *dy, int64_t c, real *db) {
+    SIMD for (int64_t j = 0; j < c; j++) db[j] += dy[j];
+}
+
+/* dw[j] += sum_t dy (x - mean) r, or without x: db[j] += sum_t dy. */
+static void norm_weight_grad(struct graph *g, const struct norm *s, const real *x, const real *dy,
+                             struct node *wn) {
+    if (!wn->needs_grad)
+        return;
+    const int64_t rows = s->rows, c = s->c, chunks = (rows + NORM_CHUNK - 1) / NORM_CHUNK;
+    struct arena *a = graph_arena(g);
+    const struct freeze *f = wn->param ? &wn->param->freeze : NULL;
+    const bool partly = f && f->kind == FREEZE_ROWS;    // the block holds live entries only
+    const int64_t n = partly ? f->nlive : c;
+    real *dw = partly ? wn->param->grad : node_grad(g, wn);     // before the mark: it outlives this
+    size_t mark = arena_mark(a);
+    real *part = arena_zalloc(a, (size_t)(chunks * c) * sizeof *part);
+    PARALLEL_FOR(rows * c)
+    for (int64_t k = 0; k < chunks; k++)
+        for (int64_t t = k * NORM_CHUNK; t < MIN(rows, (k + 1) * NORM_CHUNK); t++) {
+            if (x)
+                norm_row_dw(x + t * c, dy + t * c, s->r[t], s->mean ? s->mean[t] : 0, c,
+                            part + k * c);
+            else
+                norm_row_db(dy + t * c, c, part + k * c);
+        }
+    for (int64_t k = 0; k < chunks; k++)
+        for (int64_t j = 0; j < n; j++)
+            dw[j] += part[k * c + (partly ? f->live[j] : j)];
+    arena_release(a, mark);
+}
+
+/* The buffer for dx; *add: it holds gradients already. */
+static real *norm_dx(struct graph *g, struct node *x, bool *add) {
+    *add = x->grad != NULL;
+    if (!x->grad)
+        x->grad = arena_alloc(graph_arena(g), x->t.count * sizeof(real));
+    return x->grad;
+}
+
+/* ---- rms_norm: r = 1 / sqrt(mean(x^2) + eps), v = offset + w; y = x r v
+ *      dx += r (dy v) - x r^3 / C * sum_j(dy_j v_j x_j);  dw += sum_t dy x r
+ * Heads normed by themselves are rows of C columns to all of this. ---- */
+
+KERNEL static real rms_row(const real *x, const real *w, real offset, int64_t c, real eps,
+                           real *y) {
     real s = 0;
     SIMD_SUM(s) for (int64_t j = 0; j < c; j++) s += x[j] * x[j];
     real r = R(1.0) / (real)sqrt((double)(s / (real)c + eps));
-    SIMD for (int64_t j = 0; j < c; j++) y[j] = x[j] * r * w[j];
+    SIMD for (int64_t j = 0; j < c; j++) y[j] = x[j] * r * (offset + w[j]);
     return r;
 }
 
 /* add: dx is there already */
-KERNEL static void rms_row_dx(const real *x, const real *w, const real *dy, real r, int64_t c,
-                              bool add, real *dx) {
+KERNEL static void rms_row_dx(const real *x, const real *w, real offset, const real *dy, real r,
+                              int64_t c, bool add, real *dx) {
     real s = 0;
-    SIMD_SUM(s) for (int64_t j = 0; j < c; j++) s += dy[j] * w[j] * x[j];
+    SIMD_SUM(s) for (int64_t j = 0; j < c; j++) s += dy[j] * (offset + w[j]) * x[j];
     real k = s * r * r * r / (real)c;
     if (add) {
-        SIMD for (int64_t j = 0; j < c; j++) dx[j] += r * dy[j] * w[j] - k * x[j];
+        SIMD for (int64_t j = 0; j < c; j++) dx[j] += r * dy[j] * (offset + w[j]) - k * x[j];
     } else {
-        SIMD for (int64_t j = 0; j < c; j++) dx[j] = r * dy[j] * w[j] - k * x[j];
+        SIMD for (int64_t j = 0; j < c; j++) dx[j] = r * dy[j] * (offset + w[j]) - k * x[j];
     }
 }
-
-KERNEL static void rms_row_dw(const real *x, const real *dy, real r, int64_t c, real *dw) {
-    SIMD for (int64_t j = 0; j < c; j++) dw[j] += dy[j] * x[j] * r;
-}
-
-#define NORM_CHUNK 64                       /* rows summed in order before chunks are joined */
 
 static void rms_norm_backward(struct graph *g, struct node *n) {
     struct node *xn = n->in[0], *wn = n->in[1];
-    const real *x = xn->t.data, *w = wn->t.data, *dy = n->grad, *r = (const real *)n->saved + 1;
-    int64_t rows = n->t.shape[0], c = n->t.shape[1];
+    const struct norm *s = n->saved;
+    const real *x = xn->t.data, *w = wn->t.data, *dy = n->grad;
+    const int64_t rows = s->rows, c = s->c;
     if (xn->needs_grad) {
-        bool add = xn->grad != NULL;
-        if (!add)
-            xn->grad = arena_alloc(graph_arena(g), xn->t.count * sizeof(real));
-        real *dx = xn->grad;
+        bool add;
+        real *dx = norm_dx(g, xn, &add);
         PARALLEL_FOR(rows * c)
         for (int64_t t = 0; t < rows; t++)
-            rms_row_dx(x + t * c, w, dy + t * c, r[t], c, add, dx + t * c);
+            rms_row_dx(x + t * c, w, s->offset, dy + t * c, s->r[t], c, add, dx + t * c);
     }
-    if (!wn->needs_grad)
-        return;
-    int64_t chunks = (rows + NORM_CHUNK - 1) / NORM_CHUNK;
-    struct arena *a = graph_arena(g);
-    size_t mark = arena_mark(a);
-    real *part = arena_zalloc(a, (size_t)(chunks * c) * sizeof *part), *dw;
-    PARALLEL_FOR(rows * c)
-    for (int64_t k = 0; k < chunks; k++)
-        for (int64_t t = k * NORM_CHUNK; t < MIN(rows, (k + 1) * NORM_CHUNK); t++)
-            rms_row_dw(x + t * c, dy + t * c, r[t], c, part + k * c);
-    if (!wn->param && !wn->grad)            // its buffer must not lie behind the mark
-        BUG("rms_norm: the weight must be a parameter");
-    dw = node_grad(g, wn);
-    for (int64_t k = 0; k < chunks; k++)
-        for (int64_t j = 0; j < c; j++)
-            dw[j] += part[k * c + j];
-    arena_release(a, mark);
+    norm_weight_grad(g, s, x, dy, wn);
 }
 const struct op op_rms_norm = {"rms_norm", rms_norm_backward};
 
-struct node *g_rms_norm(struct graph *g, struct node *xn, struct node *wn, real eps) {
-    int64_t rows = xn->t.shape[0], c = tensor_cols(&xn->t);
-    if ((int64_t)wn->t.count != c)
-        BUG("rms_norm: x has %lld columns, w %zu", (long long)c, wn->t.count);
+struct node *g_rms_norm(struct graph *g, struct node *xn, struct node *wn, real eps, real offset) {
+    const int64_t c = (int64_t)wn->t.count, cols = tensor_cols(&xn->t);
+    if (c < 1 || cols % c)
+        BUG("rms_norm: x has %lld columns, w %lld", (long long)cols, (long long)c);
     struct node *n = node_new(g, &op_rms_norm, 2, xn->t.shape, 2, (struct node *[]){xn, wn});
-    real *saved = arena_alloc(graph_arena(g), (size_t)(rows + 1) * sizeof *saved);
-    saved[0] = eps;
-    n->saved = saved;
+    struct norm *s = arena_alloc(graph_arena(g), sizeof *s);
+    const int64_t rows = (int64_t)xn->t.count / c;
+    real *r = arena_alloc(graph_arena(g), (size_t)rows * sizeof *r);
+    *s = (struct norm){.offset = offset, .rows = rows, .c = c, .r = r};
+    n->saved = s;
     const real *x = xn->t.data, *w = wn->t.data;
     real *y = n->t.data;
     PARALLEL_FOR(rows * c)
     for (int64_t t = 0; t < rows; t++)
-        saved[1 + t] = rms_row(x + t * c, w, c, eps, y + t * c);
+        r[t] = rms_row(x + t * c, w, offset, c, eps, y + t * c);
+    return n;
+}
+
+/* ---- layer_norm: m = mean(x), r = 1 / sqrt(mean((x - m)^2) + eps), h = (x - m) r; y = h w + b
+ *      dx += r (d - mean(d) - h mean(d h)), d = dy w;  dw += sum_t dy h;  db += sum_t dy ---- */
+
+KERNEL static real layer_row(const real *x, const real *w, const real *b, int64_t c, real eps,
+                             real *mean, real *y) {
+    real s = 0, d = 0, q = 0;
+    SIMD_SUM(s) for (int64_t j = 0; j < c; j++) s += x[j];
+    const real near = s / (real)c;          // the mean but for the rounding of a long sum
+    PRAGMA(omp simd reduction(+ : d, q))
+    for (int64_t j = 0; j < c; j++) {
+        d += x[j] - near;
+        q += (x[j] - near) * (x[j] - near);
+    }
+    d /= (real)c;
+    const real m = near + d, var = MAX(q / (real)c - d * d, 0);
+    const real r = R(1.0) / (real)sqrt((double)(var + eps));
+    SIMD for (int64_t j = 0; j < c; j++) y[j] = (x[j] - m) * r * w[j] + b[j];
+    *mean = m;
+    return r;
+}
+
+KERNEL static void layer_row_dx(const real *x, const real *w, const real *dy, real m, real r,
+                                int64_t c, bool add, real *dx) {
+    real s = 0, q = 0;
+    PRAGMA(omp simd reduction(+ : s, q))
+    for (int64_t j = 0; j < c; j++) {
+        s += dy[j] * w[j];
+        q += dy[j] * w[j] * ((x[j] - m) * r);
+    }
+    s /= (real)c;
+    q /= (real)c;
+    if (add) {
+        SIMD for (int64_t j = 0; j < c; j++) dx[j] += r * (dy[j] * w[j] - s - (x[j] - m) * r * q);
+    } else {
+        SIMD for (int64_t j = 0; j < c; j++) dx[j] = r * (dy[j] * w[j] - s - (x[j] - m) * r * q);
+    }
+}
+
+static void layer_norm_backward(struct graph *g, struct node *n) {
+    struct node *xn = n->in[0], *wn = n->in[1];
+    const struct norm *s = n->saved;
+    const real *x = xn->t.data, *w = wn->t.data, *dy = n->grad;
+    const int64_t rows = s->rows, c = s->c;
+    if (xn->needs_grad) {
+        bool add;
+        real *dx = norm_dx(g, xn, &add);
+        PARALLEL_FOR(rows * c)
+        for (int64_t t = 0; t < rows; t++)
+            layer_row_dx(x + t * c, w, dy + t * c, s->mean[t], s->r[t], c, add, dx + t * c);
+    }
+    norm_weight_grad(g, s, x, dy, wn);
+    norm_weight_grad(g, s, NULL, dy, n->in[2]);
+}
+const struct op op_layer_norm = {"layer_norm", layer_norm_backward};
+
+struct node *g_layer_norm(struct graph *g, struct node *xn, struct node *wn, struct node *bn,
+                          real eps) {
+    const int64_t rows = xn->t.shape[0], c = tensor_cols(&xn->t);
+    if ((int64_t)wn->t.count != c || (int64_t)bn->t.count != c)
+        BUG("layer_norm: x has %lld columns, w %zu, b %zu", (long long)c, wn->t.count,
+            bn->t.count);
+    struct node *n = node_new(g, &op_layer_norm, 2, xn->t.shape, 3, (struct node *[]){xn, wn, bn});
+    struct norm *s = arena_alloc(graph_arena(g), sizeof *s);
+    real *r = arena_alloc(graph_arena(g), (size_t)(2 * rows) * sizeof *r), *mean = r + rows;
+    *s = (struct norm){.rows = rows, .c = c, .r = r, .mean = mean};
+    n->saved = s;
+    const real *x = xn->t.data, *w = wn->t.data, *b = bn->t.data;
+    real *y = n->t.data;
+    PARALLEL_FOR(rows * c)
+    for (int64_t t = 0; t < rows; t++)
+        r[t] = layer_row(x + t * c, w, b, c, eps, &mean[t], y + t * c);
     return n;
 }
 
