@@ -2,9 +2,10 @@
  *
  * hf.h — Hugging Face model folders in and out.
  *
- * config.json, model.safetensors, tokenizer.json, tokenizer_config.json, generation_config.json.
- * What the folder holds beyond what Keel understands is kept (unknown config keys) and carried over
- * (other files); anything unknown that changes the mathematics is refused by name.
+ * config.json, model.safetensors (or shards and their index), tokenizer.json,
+ * tokenizer_config.json, generation_config.json. What the folder holds beyond what Keel understands
+ * is kept (unknown config keys) and carried over (other files, buffers among the tensors); anything
+ * unknown that changes the mathematics is refused by name.
  */
 #ifndef KEEL_HF_H
 #define KEEL_HF_H
@@ -16,23 +17,32 @@ struct hf {                                 /* an opened folder; free with hf_fr
     char *dir;                              /* where it was read from; NULL: made by hf_new */
     struct model *model;
     struct tokenizer *tokenizer;
-    const struct chat_template *chat;       /* NULL: the folder names none that is known */
-    char *chat_jinja;                       /* the folder's own text; NULL: none */
+    char *chat_jinja;                       /* the chat template's text; NULL: none */
+    bool new_chat;                          /* it is not the folder's: hf_save writes it */
     char *config_json, *tokenizer_config_json, *generation_config_json; /* as read; NULL: none */
     int32_t eos[MODEL_MAX_EOS];             /* generation's stop tokens */
     int neos;
     /* [nparams] the dtype of each tensor in the folder, kept by hf_save; free and set NULL to write
      * all as model->cfg.dtype. NULL: no weights were read. */
     enum dtype *stored;
+    /* hf_save: bytes of tensors in a file. 0: like the folder it was read from, file by file; for a
+     * fresh one 5 GB. */
+    size_t max_shard_size;
 };
 enum { HF_MODEL = 1, HF_TOKENIZER = 2, HF_ALL = 3 };
-/* NULL and *e. what: HF_* bits; config.json is always read. */
+/* NULL and *e. what: HF_* bits; config.json is always read. The memory it takes is the parameters'
+ * own: files are read piece by piece. */
 struct hf *hf_open(const char *dir, int what, struct err *e) MUST_CHECK;
 /* A fresh folder in memory; takes model and tokenizer over. */
-struct hf *hf_new(struct model *model, struct tokenizer *tok, const struct chat_template *chat);
+struct hf *hf_new(struct model *model, struct tokenizer *tok, const struct chat_format *chat);
+/* The template that hf_save writes; copied. A folder that has it already stays as it is. */
+void hf_set_chat(struct hf *h, const char *jinja);
 void hf_free(struct hf *h);                 /* NULL is allowed */
 /* Writes the folder: every file aside, synced, renamed; other files of h->dir are copied. dir may
- * exist: its files are replaced, foreign files stay. model: NULL means h->model. */
+ * exist, also as h->dir: its files are replaced, foreign files stay, weights in files that an
+ * earlier save left are removed last. Entries that equal those of h->dir keep their bytes, so what
+ * was opened and not touched is saved as the same bytes, in any dtype. model: NULL means h->model,
+ * another has the same parameters. */
 int hf_save(const struct hf *h, const struct model *model, const char *dir,
             struct err *e) MUST_CHECK;
 /* Reads config.json alone into *cfg. */

@@ -35,16 +35,47 @@ json_t *jsonfile_read(const char *path, struct err *e) {
     return root;
 }
 
-/* The place of "word" used as a key, at or behind p; NULL: not found. */
+static const char *skip_text(const char *p) {         // behind the string that begins at p
+    for (p++; *p && *p != '"'; p++)
+        p += *p == '\\' && p[1];
+    return *p ? p + 1 : p;
+}
+
+static const char *skip_blanks(const char *p) {
+    return p + strspn(p, " \t\r\n");
+}
+
+/* The key "word" of the object that begins at p, at its quote; NULL: not found. */
 static const char *find_key(const char *p, const char *word, size_t n) {
-    for (; (p = strchr(p, '"')); p++) {
-        if (strncmp(p + 1, word, n) != 0 || p[1 + n] != '"')
+    for (int depth = 0; *p;) {
+        if (*p == '"') {
+            const char *key = p;
+            p = skip_blanks(skip_text(p));
+            if (depth == 1 && *p == ':' && strncmp(key + 1, word, n) == 0 && key[1 + n] == '"')
+                return key;
             continue;
-        const char *q = p + n + 2;
-        if (q[strspn(q, " \t\r\n")] == ':')
-            return p;
+        }
+        depth += (*p == '{' || *p == '[') - (*p == '}' || *p == ']');
+        if (depth <= 0)
+            return NULL;
+        p++;
     }
     return NULL;
+}
+
+/* The place of the key, or of the innermost object on its path that is there. */
+static const char *find_place(const char *text, const char *key) {
+    const char *at = skip_blanks(text), *object = at;
+    while (*key) {
+        const size_t n = strcspn(key, ".");
+        const char *found = find_key(object, key, n);
+        if (!found)
+            break;
+        at = found;
+        object = skip_blanks(skip_blanks(skip_text(found)) + 1);
+        key += n + (key[n] == '.');
+    }
+    return at;
 }
 
 int jsonfile_bad(struct err *e, const char *path, const char *text, const char *key,
@@ -54,14 +85,9 @@ int jsonfile_bad(struct err *e, const char *path, const char *text, const char *
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    const char *at = text;
-    for (const char *word = key; at && *word;) {
-        size_t n = strcspn(word, ".");
-        at = find_key(at, word, n);
-        word += n + (word[n] == '.');
-    }
-    if (!at)
+    if (!text)
         return err_set(e, "%s: %s: %s", path, key, what);
+    const char *at = find_place(text, key);
     int line = 1;
     const char *start = text;
     for (const char *p = text; p < at; p++)

@@ -13,7 +13,8 @@
  * json_decref. */
 json_t *jsonfile_parse(const char *text, size_t len, const char *path, struct err *e) MUST_CHECK;
 json_t *jsonfile_read(const char *path, struct err *e) MUST_CHECK;
-/* "path:line:col: key: message", where `key` ("rope_parameters.rope_theta") stands in text; -1. */
+/* "path:line:col: key: message", where `key` ("rope_parameters.rope_theta") stands in text, or the
+ * object that lacks it; text NULL: without a place. -1. */
 int jsonfile_bad(struct err *e, const char *path, const char *text, const char *key,
                  const char *fmt, ...) PRINTF_LIKE(5, 6);
 /* A number, or null where JSON has none for it (NaN, infinities). */

@@ -3,253 +3,23 @@
  * safetensors.c — the reader: map the file, prove the header, then hand out pointers.
  *
  * All checks are made once, in st_open, in the order of the reference reader: size of the header,
- * JSON, tiling of the data section, shape x dtype against the byte range. What is stricter here: a
- * repeated tensor name is an error (the reference keeps the last one), ranks end at TENSOR_MAX_DIM
- * and dimensions at 2^63 - 1.
- *
- * The header may legally hold 10^6 entries in 100 MB. One JSON document of that size would take 20
- * times as much memory, so the outer object is walked here and jansson parses one entry at a time:
- * memory stays proportional to what is kept. Reference: huggingface/safetensors, tensor.rs.
+ * UTF-8, JSON (safetensors_header.c), then for each range of the data section in turn that it
+ * begins where the last one ended, that the shape does not overflow, that elements end on bytes and
+ * that shape x dtype is the range; at last that the file ends there. What is stricter here: a
+ * repeated tensor name is an error (the reference keeps the last one), and dimensions end at
+ * 2^63 - 1. Data may lie at odd addresses. Reference: huggingface/safetensors, tensor.rs.
  */
 #include "ckpt/safetensors.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEPTH_MAX 128                       /* nesting, as the reference reader allows */
-
-struct meta {
-    char *key, *value;
-};
-struct st {
-    char *path;
-    const uint8_t *map;                     /* the whole file, read-only */
-    size_t size, data_off;
-    struct st_entry *entries;               /* file order */
-    const struct st_entry **by_name;        /* [n] ascending names */
-    int n, cap;
-    struct meta *meta;
-    int nmeta;
-};
-
-/* ---- the outer object, one value at a time ---- */
-
-struct scan {
-    struct st *st;
-    const char *start, *p, *end;
-    bool meta_seen;
-    struct err *e;
-};
-
-static int bad_json(struct scan *s, const char *what) {
-    return err_set(s->e, "%s: header byte %td: %s", s->st->path, s->p - s->start, what);
-}
-
-static void skip_blanks(struct scan *s) {
-    while (s->p < s->end && memchr(" \t\r\n", *s->p, 4))
-        s->p++;
-}
-
-/* The next character that is not blank, or -1 with a message when it is not one of `wanted`. */
-static int take(struct scan *s, const char *wanted) {
-    skip_blanks(s);
-    char what[96];
-    if (s->p == s->end) {
-        snprintf(what, sizeof what, "the JSON ends early, expected one of %s", wanted);
-        return bad_json(s, what);
-    }
-    unsigned char c = (unsigned char)*s->p;
-    if (c && strchr(wanted, c)) {
-        s->p++;
-        return c;
-    }
-    snprintf(what, sizeof what, "invalid JSON, expected one of %s, got byte 0x%02x%s", wanted, c,
-             c >= 0x80 ? " (not UTF-8 text?)" : "");
-    return bad_json(s, what);
-}
-
-static json_t *value(struct scan *s) {
-    json_error_t je;
-    json_t *v = json_loadb(s->p, (size_t)(s->end - s->p),
-                           JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &je);
-    if (v) {
-        s->p += je.position;
-        return v;
-    }
-    char what[sizeof je.text + 64];
-    bool big = json_error_code(&je) == json_error_numeric_overflow;
-    snprintf(what, sizeof what, "invalid JSON: %s%s", je.text,
-             big ? " (overflow: sizes end at 2^63 - 1)" : "");
-    s->p += MAX(je.position, 0);
-    bad_json(s, what);
-    return NULL;
-}
-
-static int depth_of(const json_t *v) {
-    int deepest = 0, d;
-    size_t i;
-    const char *key;
-    json_t *child;
-    if (!json_is_array(v) && !json_is_object(v))
-        return 0;
-    json_array_foreach((json_t *)v, i, child)
-        if ((d = depth_of(child)) > deepest)
-            deepest = d;
-    json_object_foreach((json_t *)v, key, child)
-        if ((d = depth_of(child)) > deepest)
-            deepest = d;
-    return deepest + 1;
-}
-
-/* ---- one entry ---- */
-
-static int bad_entry(const struct scan *s, const char *name, const char *fmt, ...)
-    PRINTF_LIKE(3, 4);
-static int bad_entry(const struct scan *s, const char *name, const char *fmt, ...) {
-    char what[640];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    return err_set(s->e, "%s: tensor \"%.96s\": %s", s->st->path, name, what);
-}
-
-/* Non-negative integers of a JSON array into out[max]; their number, or -1. */
-static int sizes_of(const json_t *a, int64_t *out, size_t max) {
-    if (!json_is_array(a) || json_array_size(a) > max)
-        return -1;
-    size_t i;
-    json_t *v;
-    json_array_foreach((json_t *)a, i, v) {
-        if (!json_is_integer(v) || json_integer_value(v) < 0)
-            return -1;
-        out[i] = json_integer_value(v);
-    }
-    return (int)json_array_size(a);
-}
-
-static int parse_dtype(struct scan *s, const char *name, const json_t *v, struct st_entry *en) {
-    const char *text = json_string_value(v);
-    int d = text ? dtype_find(text) : -1;
-    if (d >= 0) {
-        en->dtype = (enum dtype)d;
-        return 0;
-    }
-    struct str list = {0};
-    for (int i = 0; i < DTYPE_COUNT; i++)
-        str_addf(&list, " %s", dtype_table[i].name);
-    bad_entry(s, name, "dtype: expected one of%s, got %s%.40s%s", list.s, text ? "\"" : "",
-              text ? text : "something that is no string", text ? "\"" : "");
-    str_release(&list);
-    return -1;
-}
-
-static int parse_shape(struct scan *s, const char *name, const json_t *v, struct st_entry *en) {
-    if (json_is_array(v) && json_array_size(v) > TENSOR_MAX_DIM)
-        return bad_entry(s, name, "shape: expected at most %d dimensions, got %zu", TENSOR_MAX_DIM,
-                         json_array_size(v));
-    en->ndim = sizes_of(v, en->shape, TENSOR_MAX_DIM);
-    if (en->ndim < 0)
-        return bad_entry(s, name, "shape: expected a list of non-negative integers");
-    en->count = 1;
-    for (int i = 0; i < en->ndim; i++)
-        if (!mul_size(en->count, (size_t)en->shape[i], &en->count))
-            return bad_entry(s, name, "shape: the number of elements overflows 64 bits");
-    return 0;
-}
-
-static int parse_offsets(struct scan *s, const char *name, const json_t *v, struct st_entry *en) {
-    int64_t range[2];
-    if (sizes_of(v, range, 2) != 2)
-        return bad_entry(s, name, "data_offsets: expected two non-negative integers");
-    if (range[1] < range[0])
-        return bad_entry(s, name, "data_offsets: [%lld,%lld] ends before it begins",
-                         (long long)range[0], (long long)range[1]);
-    en->begin = (size_t)range[0];
-    en->bytes = (size_t)(range[1] - range[0]);
-    return 0;
-}
-
-/* The keys of an entry; every other key is ignored, as the format asks. */
-static const struct {
-    const char *key;
-    int (*parse)(struct scan *s, const char *name, const json_t *v, struct st_entry *en);
-} fields[] = {
-    {"dtype", parse_dtype}, {"shape", parse_shape}, {"data_offsets", parse_offsets},
-};
-
-static int add_entry(struct scan *s, const char *name, const json_t *v) {
-    struct st *st = s->st;
-    struct st_entry en = {0};
-    if (!json_is_object(v))
-        return bad_entry(s, name, "expected an object with dtype, shape and data_offsets");
-    if (depth_of(v) + 1 > DEPTH_MAX)
-        return bad_entry(s, name, "the JSON nests deeper than %d", DEPTH_MAX);
-    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        const json_t *f = json_object_get(v, fields[i].key);
-        if (!f)
-            return bad_entry(s, name, "%s is missing", fields[i].key);
-        if (fields[i].parse(s, name, f, &en) != 0)
-            return -1;
-    }
-    if (st->n == st->cap) {
-        st->cap = MAX(64, st->cap * 2);
-        st->entries = xreallocarray(st->entries, (size_t)st->cap, sizeof *st->entries);
-    }
-    en.name = xstrdup(name);
-    st->entries[st->n++] = en;
-    return 0;
-}
-
-static int add_meta(struct scan *s, const json_t *v) {
-    struct st *st = s->st;
-    if (s->meta_seen)
-        return bad_entry(s, "__metadata__", "is given twice");
-    s->meta_seen = true;
-    if (json_is_null(v))
-        return 0;
-    if (!json_is_object(v))
-        return bad_entry(s, "__metadata__", "expected an object of strings");
-    st->meta = xcalloc(json_object_size(v), sizeof *st->meta);
-    const char *key;
-    json_t *text;
-    json_object_foreach((json_t *)v, key, text) {
-        if (!json_is_string(text))
-            return bad_entry(s, "__metadata__", "\"%.96s\": expected a string", key);
-        st->meta[st->nmeta++] =
-            (struct meta){.key = xstrdup(key), .value = xstrdup(json_string_value(text))};
-    }
-    return 0;
-}
-
-static int parse_header(struct scan *s) {
-    if (take(s, "{") < 0)
-        return -1;
-    skip_blanks(s);
-    bool empty = s->p < s->end && *s->p == '}';
-    for (int c = empty ? take(s, "}") : ','; c != '}'; ) {
-        if (take(s, "\"") < 0)
-            return -1;
-        s->p--;
-        json_t *name = value(s), *v = NULL;
-        int rc = -1;
-        if (name && take(s, ":") >= 0 && (v = value(s)))
-            rc = strcmp(json_string_value(name), "__metadata__") == 0
-                     ? add_meta(s, v) : add_entry(s, json_string_value(name), v);
-        json_decref(name);
-        json_decref(v);
-        if (rc != 0 || (c = take(s, ",}")) < 0)
-            return -1;
-    }
-    skip_blanks(s);
-    return s->p == s->end ? 0 : bad_json(s, "expected blanks only after the JSON object");
-}
+#include "ckpt/safetensors_impl.h"
 
 /* ---- the whole against the file ---- */
 
@@ -258,17 +28,20 @@ static int cmp_name(const void *a, const void *b) {
                   (*(const struct st_entry *const *)b)->name);
 }
 
+static size_t end_of(const struct st_entry *en) {
+    return en->begin + en->bytes;           // as written, also where it wraps
+}
+
 static int cmp_range(const void *a, const void *b) {
     const struct st_entry *x = a, *y = b;
     if (x->begin != y->begin)
         return x->begin < y->begin ? -1 : 1;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? -1 : 1;
+    if (end_of(x) != end_of(y))
+        return end_of(x) < end_of(y) ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
-static int index_names(struct scan *s) {
-    struct st *st = s->st;
+static int index_names(struct st *st, struct err *e) {
     st->by_name = xcalloc((size_t)st->n, sizeof *st->by_name);
     if (st->n == 0)
         return 0;                           // no array to sort
@@ -278,33 +51,50 @@ static int index_names(struct scan *s) {
     qsort(st->by_name, (size_t)st->n, sizeof *st->by_name, cmp_name);
     for (int i = 1; i < st->n; i++)
         if (strcmp(st->by_name[i - 1]->name, st->by_name[i]->name) == 0)
-            return bad_entry(s, st->by_name[i]->name, "the name is there twice");
+            return st_bad_entry(st, e, st->by_name[i]->name, "the name is there twice");
     return 0;
 }
 
-static int check_layout(struct scan *s) {
-    const struct st *st = s->st;
+/* `at`: where the data of the entry before it ends. Sets en->count. */
+static int check_entry(const struct st *st, struct st_entry *en, size_t at, struct err *e) {
+    const struct dtype_info *d = &dtype_table[en->dtype];
+    size_t bits = 0;
+    if (en->begin != at)
+        return st_bad_entry(st, e, en->name, "invalid offset: data begins at byte %zu, expected"
+                            " %zu: the ranges %s", en->begin, at,
+                            en->begin > at ? "leave a hole" : "overlap");
+    if (end_of(en) < en->begin)
+        return st_bad_entry(st, e, en->name, "invalid offset: [%zu,%zu] ends before it begins",
+                            en->begin, end_of(en));
+    bool fits = true, signed_fits = true;
+    en->count = 1;
+    for (int i = 0; i < en->ndim && fits; i++) {
+        fits = mul_size(en->count, (size_t)en->shape[i], &en->count);
+        signed_fits = signed_fits && en->shape[i] >= 0;
+    }
+    if (!fits || !mul_size(en->count, (size_t)d->bits, &bits))
+        return st_bad_entry(st, e, en->name, "shape x %s overflows 64 bits", d->name);
+    if (!signed_fits)
+        return st_bad_entry(st, e, en->name, "shape: dimensions end at 2^63 - 1");
+    if (bits % 8)
+        return st_bad_entry(st, e, en->name, "misaligned: %zu elements of %s (%d bits) end inside a"
+                            " byte", en->count, d->name, d->bits);
+    if (bits / 8 != en->bytes)
+        return st_bad_entry(st, e, en->name, "data_offsets span %zu bytes, expected %zu for %zu"
+                            " elements of %s", en->bytes, bits / 8, en->count, d->name);
+    return 0;
+}
+
+static int check_layout(struct st *st, struct err *e) {
     size_t at = 0;
     for (int i = 0; i < st->n; i++) {
-        const struct st_entry *en = &st->entries[i];
-        const struct dtype_info *d = &dtype_table[en->dtype];
-        size_t bits;
-        if (en->begin != at)
-            return bad_entry(s, en->name, "data begins at byte %zu, expected %zu: the ranges %s",
-                             en->begin, at, en->begin > at ? "leave a hole" : "overlap");
-        at += en->bytes;                    // cannot wrap: both ends fit 63 bits
-        if (!mul_size(en->count, (size_t)d->bits, &bits))
-            return bad_entry(s, en->name, "shape x %s overflows 64 bits", d->name);
-        if (bits % 8)
-            return bad_entry(s, en->name, "misaligned: %zu elements of %s (%d bits) end inside a"
-                             " byte", en->count, d->name, d->bits);
-        if (bits / 8 != en->bytes)
-            return bad_entry(s, en->name, "data_offsets span %zu bytes, expected %zu for %zu"
-                             " elements of %s", en->bytes, bits / 8, en->count, d->name);
+        if (check_entry(st, &st->entries[i], at, e) != 0)
+            return -1;
+        at = end_of(&st->entries[i]);
     }
-    size_t have = st->size - st->data_off;
+    const size_t have = st->size - st->data_off;
     if (at != have)
-        return err_set(s->e, "%s: the tensors take %zu bytes of data, the file holds %zu (%s)",
+        return err_set(e, "%s: the tensors take %zu bytes of data, the file holds %zu (%s)",
                        st->path, at, have,
                        at > have ? "hint: it was cut short, fetch it again" : "trailing bytes");
     return 0;
@@ -362,9 +152,8 @@ struct st *st_open(const char *path, struct err *e) {
         goto fail;
     }
     st->data_off = 8 + (size_t)n;
-    const char *json = (const char *)st->map + 8;
-    struct scan s = {.st = st, .start = json, .p = json, .end = json + n, .e = e};
-    if (parse_header(&s) != 0 || index_names(&s) != 0 || check_layout(&s) != 0)
+    if (st_parse_header(st, (const char *)st->map + 8, (size_t)n, e) != 0
+        || index_names(st, e) != 0 || check_layout(st, e) != 0)
         goto fail;
     return st;
 fail:
@@ -414,11 +203,35 @@ const void *st_data(const struct st *st, const struct st_entry *en) {
 }
 
 void st_read(const struct st *st, const struct st_entry *en, real *dst) {
-    dtype_read(en->dtype, st_data(st, en), dst, en->count);
+    st_read_some(st, en, 0, dst, en->count);
+}
+
+void st_read_some(const struct st *st, const struct st_entry *en, size_t first, real *dst,
+                  size_t n) {
+    enum { CHUNK = 1 << 20 };               // elements between two releases of read pages
+    const size_t width = (size_t)dtype_table[en->dtype].bits / 8;
+    if (first > en->count || n > en->count - first)
+        BUG("st_read_some: %zu + %zu of %zu elements", first, n, en->count);
+    const char *src = (const char *)st_data(st, en) + first * width;
+    for (size_t i = 0; i < n; i += CHUNK) {
+        const size_t m = MIN((size_t)CHUNK, n - i);
+        dtype_read(en->dtype, src + i * width, dst + i, m);
+        st_drop(st, en, first + i, m);
+    }
+}
+
+/* Whole pages, those at both ends too: the file still holds them all. */
+void st_drop(const struct st *st, const struct st_entry *en, size_t first, size_t n) {
+    const size_t bits = (size_t)dtype_table[en->dtype].bits;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)st_data(st, en);
+    const uintptr_t from = (data + first * bits / 8) / page * page;
+    const uintptr_t to = data + (first + n) * bits / 8;
+    if (n > 0)
+        madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 const char *st_meta(const struct st *st, const char *key) {
-    for (int i = 0; i < st->nmeta; i++)
+    for (int i = st->nmeta - 1; i >= 0; i--)            // the last one counts
         if (strcmp(st->meta[i].key, key) == 0)
             return st->meta[i].value;
     return NULL;

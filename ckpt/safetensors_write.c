@@ -4,9 +4,9 @@
  *
  * Order: dtype descending (the enum is in the format's alignment order), then name by bytes, so
  * that every tensor lies at a multiple of its element size. JSON without blanks, metadata first
- * and sorted, blanks up to a multiple of 8. Tensors that live as `real` are converted chunk by
- * chunk while writing. The file is written aside, synced and renamed: readers that map the old
- * file keep reading the old bytes, even when they are the source of the new ones.
+ * and sorted, blanks up to a multiple of 8. Tensors that are not at hand as stored bytes are asked
+ * for chunk by chunk while writing. The file is written aside, synced and renamed: readers that map
+ * the old file keep reading the old bytes, even when they are the source of the new ones.
  */
 #include "ckpt/safetensors.h"
 
@@ -22,8 +22,9 @@ struct item {
     int ndim;
     int64_t shape[TENSOR_MAX_DIM];
     size_t count, bytes;
-    const void *data;                       /* borrowed */
-    bool is_real;                           /* data is real[count], converted on the way out */
+    const void *data;                       /* borrowed: stored bytes, or the context of fill */
+    st_fill fill;                           /* NULL: data is what is written */
+    const real *values;                     /* what fill_real converts */
 };
 struct pair {
     char *key, *value;
@@ -60,10 +61,12 @@ void st_writer_meta(struct st_writer *w, const char *key, const char *value) {
 }
 
 static void add(struct st_writer *w, const char *name, enum dtype dtype, int ndim,
-                const int64_t *shape, const void *data, bool is_real) {
+                const int64_t *shape, struct item it) {
     if (ndim < 0 || ndim > TENSOR_MAX_DIM)
         BUG("st_writer_add: %s has %d dimensions", name, ndim);
-    struct item it = {.dtype = dtype, .ndim = ndim, .count = 1, .data = data, .is_real = is_real};
+    it.dtype = dtype;
+    it.ndim = ndim;
+    it.count = 1;
     for (int i = 0; i < ndim; i++) {
         it.shape[i] = shape[i];
         if (shape[i] < 0 || !mul_size(it.count, (size_t)shape[i], &it.count))
@@ -84,14 +87,24 @@ static void add(struct st_writer *w, const char *name, enum dtype dtype, int ndi
 
 void st_writer_add(struct st_writer *w, const char *name, enum dtype dtype, int ndim,
                    const int64_t *shape, const void *data) {
-    add(w, name, dtype, ndim, shape, data, false);
+    add(w, name, dtype, ndim, shape, (struct item){.data = data});
+}
+
+void st_writer_add_fill(struct st_writer *w, const char *name, enum dtype dtype, int ndim,
+                        const int64_t *shape, st_fill fill, const void *ctx) {
+    add(w, name, dtype, ndim, shape, (struct item){.data = ctx, .fill = fill});
+}
+
+static void fill_real(const void *ctx, size_t first, size_t n, void *dst) {
+    const struct item *it = ctx;
+    dtype_write(it->dtype, it->values + first, dst, n);
 }
 
 void st_writer_add_real(struct st_writer *w, const char *name, enum dtype dtype, int ndim,
                         const int64_t *shape, const real *data) {
     if (!dtype_table[dtype].can_compute)
         BUG("st_writer_add_real: %s: %s holds no real numbers", name, dtype_table[dtype].name);
-    add(w, name, dtype, ndim, shape, data, true);
+    add(w, name, dtype, ndim, shape, (struct item){.values = data, .fill = fill_real});
 }
 
 /* ---- the header ---- */
@@ -173,18 +186,16 @@ static struct str header(struct st_writer *w) {
 /* ---- writing ---- */
 
 static bool put(FILE *f, const struct item *it) {
-    if (!it->is_real)
+    if (!it->fill)
         return fwrite(it->data, 1, it->bytes, f) == it->bytes;
-    enum { CHUNK = 1 << 15 };
-    static const size_t widest = 8;
-    const real *src = it->data;
-    size_t width = (size_t)dtype_table[it->dtype].bits / 8;
-    char *buf = xmalloc(CHUNK * widest);
+    enum { CHUNK = 1 << 18 };               // a multiple of 8: whole bytes of any dtype
+    const size_t bits = (size_t)dtype_table[it->dtype].bits;
+    char *buf = xmalloc(CHUNK * bits / 8);
     bool ok = true;
     for (size_t i = 0; ok && i < it->count; i += CHUNK) {
-        size_t n = MIN((size_t)CHUNK, it->count - i);
-        dtype_write(it->dtype, src + i, buf, n);
-        ok = fwrite(buf, width, n, f) == n;
+        const size_t n = MIN((size_t)CHUNK, it->count - i), bytes = n * bits / 8;
+        it->fill(it->values ? it : it->data, i, n, buf);
+        ok = fwrite(buf, 1, bytes, f) == bytes;
     }
     free(buf);
     return ok;
@@ -197,24 +208,24 @@ static bool write_all(struct st_writer *w, const struct str *head, FILE *f) {
     return ok && fflush(f) == 0 && fsync(fileno(f)) == 0;
 }
 
-int st_save(struct st_writer *w, const char *path, struct err *e) {
+/* named: the file that messages speak of. */
+static int write_to(struct st_writer *w, const char *path, const char *named, struct err *e) {
     struct str head = {0};
-    char *tmp = xasprintf("%s.tmp", path), *dir = path_dirname(path);
     FILE *f = NULL;
     int rc = -1;
     if (w->misaligned) {
-        err_set(e, "%s: misaligned: a tensor of 4- or 6-bit elements ends inside a byte", path);
+        err_set(e, "%s: misaligned: a tensor of 4- or 6-bit elements ends inside a byte", named);
         goto out;
     }
     head = header(w);
     if (head.len - 8 > ST_HEADER_MAX) {
-        err_set(e, "%s: header too large: %zu bytes, expected at most %u", path, head.len - 8,
+        err_set(e, "%s: header too large: %zu bytes, expected at most %u", named, head.len - 8,
                 ST_HEADER_MAX);
         goto out;
     }
-    f = fopen(tmp, "wb");
+    f = fopen(path, "wbx");
     if (!f) {
-        err_set(e, "%s: cannot create: %s", path, strerror(errno));
+        err_set(e, "%s: cannot create: %s", named, strerror(errno));
         goto out;
     }
     bool ok = write_all(w, &head, f);
@@ -223,18 +234,31 @@ int st_save(struct st_writer *w, const char *path, struct err *e) {
         ok = false;
         saved = errno;
     }
-    if (ok && rename(tmp, path) != 0) {
-        ok = false;
-        saved = errno;
-    }
     if (!ok) {
-        err_set(e, "%s: cannot write: %s", path, strerror(saved));
-        unlink(tmp);
+        err_set(e, "%s: cannot write: %s", named, strerror(saved));
+        unlink(path);
         goto out;
     }
-    rc = dir_sync(dir, e);
+    rc = 0;
 out:
     str_release(&head);
+    return rc;
+}
+
+int st_write(struct st_writer *w, const char *path, struct err *e) {
+    return write_to(w, path, path, e);
+}
+
+int st_save(struct st_writer *w, const char *path, struct err *e) {
+    char *tmp = xasprintf("%s.tmp", path), *dir = path_dirname(path);
+    unlink(tmp);                            // of a save that was interrupted
+    int rc = write_to(w, tmp, path, e);
+    if (rc == 0 && rename(tmp, path) != 0) {
+        rc = err_set(e, "%s: cannot write: %s", path, strerror(errno));
+        unlink(tmp);
+    }
+    if (rc == 0)
+        rc = dir_sync(dir, e);
     free(tmp);
     free(dir);
     return rc;

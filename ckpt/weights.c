@@ -34,8 +34,13 @@ static int add_file(struct weights *w, const char *path, struct err *e) {
         return -1;
     w->files = xreallocarray(w->files, (size_t)w->nfiles + 1, sizeof *w->files);
     w->paths = xreallocarray(w->paths, (size_t)w->nfiles + 1, sizeof *w->paths);
-    w->paths[w->nfiles] = xstrdup(path);
-    w->files[w->nfiles++] = st;
+    int at = w->nfiles++;
+    for (; at > 0 && strcmp(path, w->paths[at - 1]) < 0; at--) {
+        w->files[at] = w->files[at - 1];
+        w->paths[at] = w->paths[at - 1];
+    }
+    w->paths[at] = xstrdup(path);
+    w->files[at] = st;
     return 0;
 }
 
@@ -56,6 +61,12 @@ static int build_list(struct weights *w, const char *path, struct err *e) {
         if (cmp_weight(&w->list[i - 1], &w->list[i]) == 0)
             return err_set(e, "%s: tensor \"%.96s\" is in two files", path, w->list[i].en->name);
     return 0;
+}
+
+static const struct weight *find_exact(const struct weights *w, const char *name) {
+    const struct st_entry en = {.name = name};
+    const struct weight key = {.en = &en};
+    return w->n ? bsearch(&key, w->list, (size_t)w->n, sizeof *w->list, cmp_weight) : NULL;
 }
 
 /* ---- sharded models ---- */
@@ -85,7 +96,7 @@ static int check_map(const struct weights *w, const char *dir, const char *index
     const char *name;
     json_t *file;
     json_object_foreach((json_t *)map, name, file) {
-        const struct weight *found = weights_find(w, name);
+        const struct weight *found = find_exact(w, name);
         char *path = path_join(dir, json_string_value(file));
         bool there = false;
         for (int f = 0; found && f < w->nfiles; f++)
@@ -212,9 +223,11 @@ const struct weight *weights_at(const struct weights *w, int i) {
 }
 
 const struct weight *weights_find(const struct weights *w, const char *name) {
-    const struct st_entry en = {.name = name};
-    const struct weight key = {.en = &en};
-    return w->n ? bsearch(&key, w->list, (size_t)w->n, sizeof *w->list, cmp_weight) : NULL;
+    static const char prefix[] = "transformer.";
+    const struct weight *found = find_exact(w, name);
+    if (found || strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return found;
+    return find_exact(w, name + sizeof prefix - 1);
 }
 
 int weights_files(const struct weights *w) {
@@ -229,6 +242,18 @@ const struct st *weights_file(const struct weights *w, int i, const char **path)
     return w->files[i];
 }
 
+/* Piece by piece: the file's pages do not pile up in memory. */
+static void hash_data(struct sha *s, const struct weight *w) {
+    enum { PIECE = 1 << 22 };               // elements; a multiple of 8: whole bytes of any dtype
+    const char *data = st_data(w->st, w->en);
+    const size_t bits = (size_t)dtype_table[w->en->dtype].bits;
+    for (size_t i = 0; i < w->en->count; i += PIECE) {
+        const size_t n = MIN((size_t)PIECE, w->en->count - i);
+        sha_add(s, data + i * bits / 8, n * bits / 8);
+        st_drop(w->st, w->en, i, n);
+    }
+}
+
 void weights_hash(const struct weights *w, char out[65]) {
     struct sha *s = sha_new();
     for (int i = 0; i < w->n; i++) {
@@ -238,7 +263,7 @@ void weights_hash(const struct weights *w, char out[65]) {
         sha_add(s, en->name, strlen(en->name) + 1);         // NUL: no two lists run together
         sha_add(s, dtype_table[en->dtype].name, strlen(dtype_table[en->dtype].name) + 1);
         sha_add(s, shape, strlen(shape) + 1);
-        sha_add(s, st_data(w->list[i].st, en), en->bytes);
+        hash_data(s, &w->list[i]);
     }
     sha_finish(s, out);
 }

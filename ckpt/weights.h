@@ -20,8 +20,10 @@ struct weights *weights_open(const char *path, struct err *e) MUST_CHECK;
 void weights_close(struct weights *w);      /* NULL is allowed */
 int weights_count(const struct weights *w);
 const struct weight *weights_at(const struct weights *w, int i);            /* name order */
-const struct weight *weights_find(const struct weights *w, const char *name);   /* NULL: none */
-int weights_files(const struct weights *w);
+/* NULL: none. A name that begins with "transformer." is also found without it: the first GPT-2
+ * files leave it out. */
+const struct weight *weights_find(const struct weights *w, const char *name);
+int weights_files(const struct weights *w);            /* in the order of their names */
 const struct st *weights_file(const struct weights *w, int i, const char **path);
 /* SHA-256 over names, dtypes, shapes and bytes in name order. */
 void weights_hash(const struct weights *w, char out[65]);

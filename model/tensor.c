@@ -4,10 +4,15 @@
  *
  * Conversions go through 32-bit float (64-bit for F64) with integer arithmetic on the bits, so the
  * result does not depend on the processor's half-precision support. Rounding is to nearest even;
- * NaN stays NaN (quiet, payload's top bits kept), overflow goes to infinity.
+ * NaN stays NaN (quiet, payload's top bits kept), overflow goes to infinity. The four 8-bit floats
+ * are one piece of code over a table of their widths: OCP's E5M2 has infinities, its E4M3 has one
+ * NaN a sign and none, the FNUZ pair has neither infinities nor -0 and one NaN, 0x80. Overflow in
+ * the last three is NaN, as PyTorch's casts have it. Sources: OCP 8-bit Floating Point (2023);
+ * arXiv 2206.02915 for FNUZ.
  */
 #include "model/tensor.h"
 
+#include <math.h>
 #include <string.h>
 
 const struct dtype_info dtype_table[DTYPE_COUNT] = {
@@ -17,11 +22,11 @@ const struct dtype_info dtype_table[DTYPE_COUNT] = {
     [DTYPE_F6_E3M2] = {"F6_E3M2", NULL, 6, false},
     [DTYPE_U8] = {"U8", "uint8", 8, false},
     [DTYPE_I8] = {"I8", "int8", 8, false},
-    [DTYPE_F8_E5M2] = {"F8_E5M2", "float8_e5m2", 8, false},
-    [DTYPE_F8_E4M3] = {"F8_E4M3", "float8_e4m3fn", 8, false},
+    [DTYPE_F8_E5M2] = {"F8_E5M2", "float8_e5m2", 8, true},
+    [DTYPE_F8_E4M3] = {"F8_E4M3", "float8_e4m3fn", 8, true},
     [DTYPE_F8_E8M0] = {"F8_E8M0", "float8_e8m0fnu", 8, false},
-    [DTYPE_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", "float8_e4m3fnuz", 8, false},
-    [DTYPE_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", "float8_e5m2fnuz", 8, false},
+    [DTYPE_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", "float8_e4m3fnuz", 8, true},
+    [DTYPE_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", "float8_e5m2fnuz", 8, true},
     [DTYPE_I16] = {"I16", "int16", 16, false},
     [DTYPE_U16] = {"U16", "uint16", 16, false},
     [DTYPE_F16] = {"F16", "float16", 16, true},
@@ -96,6 +101,57 @@ static uint16_t bf16_of_f32(float f) {
     return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
+/* ---- 8-bit floats ---- */
+
+static const struct small {
+    enum dtype dtype;
+    int man, bias;                          /* mantissa bits, exponent bias */
+    uint8_t max, over, nan;                 /* largest finite code; codes of overflow and NaN */
+    bool fnuz;                              /* no -0: 0x80 is NaN */
+} smalls[] = {
+    {DTYPE_F8_E5M2, 2, 15, 0x7b, 0x7c, 0x7e, false},
+    {DTYPE_F8_E4M3, 3, 7, 0x7e, 0x7f, 0x7f, false},
+    {DTYPE_F8_E4M3FNUZ, 3, 8, 0x7f, 0x80, 0x80, true},
+    {DTYPE_F8_E5M2FNUZ, 2, 16, 0x7f, 0x80, 0x80, true},
+};
+
+static const struct small *find_small(enum dtype d) {
+    for (size_t i = 0; i < ARRAY_LEN(smalls); i++)
+        if (smalls[i].dtype == d)
+            return &smalls[i];
+    BUG("%s holds no real numbers", dtype_table[d].name);
+}
+
+static float f32_of_small(const struct small *f, uint8_t code) {
+    const int exp = (code & 0x7f) >> f->man, man = code & ((1 << f->man) - 1);
+    const float sign = code & 0x80 ? -1 : 1;
+    if (f->fnuz ? code == 0x80 : (code & 0x7f) > f->max)
+        return (code & 0x7f) == f->over && f->over != f->nan ? sign * INFINITY : NAN;
+    return sign * (exp ? ldexpf((float)(man + (1 << f->man)), exp - f->bias - f->man)
+                       : ldexpf((float)man, 1 - f->bias - f->man));
+}
+
+/* With q = |x| in units of the last place at x's exponent, the code is q on top of the exponent's
+ * bits less the leading one that q holds itself: rounding up to the next power carries by itself,
+ * and subnormals, whose q has no leading one, fall out of the same sum. */
+static uint8_t small_of_f32(const struct small *f, float x) {
+    const uint8_t sign = signbit(x) ? 0x80 : 0;
+    if (isnan(x))
+        return f->fnuz ? f->nan : f->nan | sign;
+    if (isinf(x))
+        return f->fnuz ? f->over : f->over | sign;
+    const int exp = x == 0 ? 1 - f->bias : MAX(ilogbf(x), 1 - f->bias);
+    const double unit = ldexp(1, exp - f->man), a = fabs((double)x) / unit;     // exact
+    double q = floor(a);
+    q += a - q > 0.5 || (a - q == 0.5 && fmod(q, 2) == 1);
+    const double code = q + ldexp(exp + f->bias - 1, f->man);
+    if (code > f->max)
+        return f->fnuz ? f->over : f->over | sign;
+    return code == 0 && f->fnuz ? 0 : (uint8_t)code | sign;
+}
+
+/* ---- arrays ---- */
+
 #define READ_LOOP(type, expr)                                                                   \
     for (size_t i = 0; i < n; i++) {                                                            \
         type x;                                                                                 \
@@ -114,7 +170,11 @@ void dtype_read(enum dtype d, const void *src, real *dst, size_t n) {
     } else if (d == DTYPE_F64) {
         READ_LOOP(double, x)
     } else {
-        BUG("dtype_read: %s holds no real numbers", dtype_table[d].name);
+        const struct small *f = find_small(d);
+        float values[256];
+        for (int c = 0; c < 256; c++)
+            values[c] = f32_of_small(f, (uint8_t)c);
+        READ_LOOP(uint8_t, values[x])
     }
 }
 
@@ -135,7 +195,8 @@ void dtype_write(enum dtype d, const real *src, void *dst, size_t n) {
     } else if (d == DTYPE_F64) {
         WRITE_LOOP(double, (double)src[i])
     } else {
-        BUG("dtype_write: %s holds no real numbers", dtype_table[d].name);
+        const struct small *f = find_small(d);
+        WRITE_LOOP(uint8_t, small_of_f32(f, (float)src[i]))
     }
 }
 

@@ -39,14 +39,15 @@ struct dtype_info {
     const char *name;                               /* "BF16" */
     const char *torch_name;                         /* "bfloat16" in config.json; NULL: none */
     int bits;
-    bool can_compute;                               /* F64, F32, BF16, F16: convertible to real */
+    bool can_compute;                               /* F64 to F8: convertible to real and back */
 };
 extern const struct dtype_info dtype_table[DTYPE_COUNT];
 int dtype_find(const char *name);                   /* safetensors name, case-sensitive; -1: none */
 int dtype_find_torch(const char *torch_name);       /* "float32" ...; -1: none */
 
-/* n elements from storage (any alignment) to real and back. Rounding to nearest even; f32 values
- * that came from bf16/f16 return to the same bits. Only for dtypes with can_compute. */
+/* n elements from storage (any alignment) to real and back. Rounding to nearest even; values that
+ * came from a narrower dtype return to the same bits, except that NaNs become quiet ones. What is
+ * too large becomes infinite, or NaN in dtypes without infinities. Only for can_compute. */
 void dtype_read(enum dtype d, const void *src, real *dst, size_t n);
 void dtype_write(enum dtype d, const real *src, void *dst, size_t n);
 

@@ -46,6 +46,7 @@ void cli_help(const struct usage *u, const struct opt *opts, int nopts, FILE *f)
     X("Measure", eval, "refusal, over-refusal, losses, task accuracy")                          \
     X("Look", inspect, "checkpoints, without loading them: show, tensor, diff, units, verify")  \
     X("Look", generate, "text from a checkpoint")                                               \
+    X("Look", tokenize, "text or JSONL on stdin to token ids, and back")                        \
     X("Look", config, "every key with type, default, range and meaning")                        \
     X("Look", bench, "speed against the machine's limit, one JSON line a case")
 #define X(group, name, summary) int cmd_##name(int argc, char **argv);

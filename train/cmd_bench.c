@@ -7,7 +7,7 @@
  * parameters * tokens + 4 * layers * seq * (heads * head_dim) * tokens (dense attention, causality
  * not discounted), training = 3 x, DPO = 4 x forward. Tokens a second count batch * seq a step,
  * generated tokens in gen. The machine's peak is measured in the same run: independent fused
- * multiply-adds on every thread.
+ * multiply-adds on every thread. The mode tokenize has no model: text to ids on one core, MB/s.
  */
 #include <jansson.h>
 #include <stdlib.h>
@@ -42,12 +42,14 @@ struct bench {
     int64_t step_no;
     double *losses, decode_s, prefill_rate;
     double check[2];
+    const char *load, *text;                /* --load, --text */
+    int64_t megabytes;
 };
 
 static const struct mode {
     const char *name;
     double forwards;                        /* FLOPs as a multiple of the forward pass */
-    double (*step)(struct bench *b);        /* the loss; NAN: none */
+    double (*step)(struct bench *b);        /* the loss; NAN: none; NULL: no model, run_tokenize */
 } mode_table[];
 
 static void make_tokens(struct bench *b) {
@@ -88,7 +90,7 @@ static double step_sft(struct bench *b) {
     model_grad_zero(b->model);
     graph_begin(b->g, true);
     struct node *h = model_hidden(b->g, b->model, &b->b, NULL);
-    struct node *head = model_head(b->g, b->model);
+    const struct head head = model_head(b->g, b->model);
     struct node *loss = g_linear_cross_entropy(b->g, h, head, b->labels, NULL);
     double value = (double)loss->t.data[0];
     graph_backward(b->g, loss, 1);
@@ -147,7 +149,7 @@ static void next_tokens(struct bench *b, const struct batch *in, struct kv_cache
     struct node *h = model_hidden(b->g, b->model, in, cache);
     for (int s = 0; s < in->nseq; s++)
         last[s] = in->offsets[s + 1] - 1;
-    struct node *z = g_linear(b->g, g_rows(b->g, h, last, in->nseq), model_head(b->g, b->model));
+    struct node *z = g_head(b->g, g_rows(b->g, h, last, in->nseq), model_head(b->g, b->model));
     for (int s = 0; s < in->nseq; s++)
         out[s] = argmax(z->t.data + (int64_t)s * b->size->vocab, b->size->vocab);
 }
@@ -221,7 +223,7 @@ static double step_attr(struct bench *b) {
             size_t mark = graph_mark(b->g);
             int64_t rows = MIN((int64_t)256, h->t.shape[0] - t), c = h->t.shape[1];
             struct tensor part = tensor_view(h->t.data + t * c, 2, (int64_t[]){rows, c});
-            g_linear(b->g, node_leaf(b->g, part, false), model_head(b->g, b->model));
+            g_head(b->g, node_leaf(b->g, part, false), model_head(b->g, b->model));
             graph_release(b->g, mark);
         }
     }
@@ -236,7 +238,7 @@ static double step_attr(struct bench *b) {
 
 static const struct mode mode_table[] = {
     {"fwd", 1, step_fwd}, {"sft", 3, step_sft}, {"dpo", 4, step_dpo},
-    {"gen", 1, step_gen}, {"attr", 1, step_attr},
+    {"gen", 1, step_gen}, {"attr", 1, step_attr}, {"tokenize", 0, NULL},
 };
 
 /* ---- the machine's peak ---- */
@@ -303,23 +305,36 @@ static int compare_double(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static struct model *load_or_init(const struct bench *b, const char *load, struct err *e) {
+/* Sorts the times. */
+static double median_of(double *times, int n) {
+    qsort(times, (size_t)n, sizeof *times, compare_double);
+    return n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
+}
+
+/* Takes j over. */
+static void print_json(json_t *j) {
+    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(j);
+}
+
+static struct model *load_or_init(const struct bench *b, struct err *e) {
     const struct size *s = b->size;
     struct model_config c = {
         .model_type = "llama", .vocab_size = s->vocab, .hidden_size = s->dim,
         .intermediate_size = s->ffn, .num_hidden_layers = s->layers,
         .num_attention_heads = s->heads, .num_key_value_heads = s->kv,
         .head_dim = s->dim / s->heads, .max_position_embeddings = 8192, .rms_norm_eps = 1e-5,
-        .rope_theta = 10000, .tie_word_embeddings = s->tied, .initializer_range = 0.02,
+        .rope = {.theta = 10000}, .tie_word_embeddings = s->tied, .initializer_range = 0.02,
         .bos_token_id = -1, .pad_token_id = -1, .dtype = DTYPE_F32,
     };
-    if (!load) {
+    if (!b->load) {
         struct model *m = model_new(&c, e);
         if (m)
             model_init(m, (uint64_t)b->seed);
         return m;
     }
-    struct hf *h = hf_open(load, HF_MODEL, e);
+    struct hf *h = hf_open(b->load, HF_MODEL, e);
     if (!h)
         return NULL;
     struct model *m = h->model;
@@ -327,7 +342,7 @@ static struct model *load_or_init(const struct bench *b, const char *load, struc
     hf_free(h);
     if (m->cfg.hidden_size != s->dim || m->cfg.vocab_size != s->vocab ||
         m->cfg.num_hidden_layers != s->layers) {
-        err_set(e, "%s: not a model of size %s", load, s->name);
+        err_set(e, "%s: not a model of size %s", b->load, s->name);
         model_free(m);
         return NULL;
     }
@@ -337,8 +352,7 @@ static struct model *load_or_init(const struct bench *b, const char *load, struc
 static void print_line(const struct bench *b, const struct mode *m, double *times, double peak) {
     int n = (int)b->steps;
     double first = b->losses[0], last = b->losses[b->warmup + b->steps - 1];
-    qsort(times, (size_t)n, sizeof *times, compare_double);
-    double median = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
+    double median = median_of(times, n);
     double tokens = (double)(m->step == step_gen ? b->batch * b->gen
                              : (m->step == step_attr ? b->seqs : b->batch) * b->seq);
     double gflops = case_flop(b, m) / median / 1e9;
@@ -369,9 +383,7 @@ static void print_line(const struct bench *b, const struct mode *m, double *time
         json_object_set_new(j, "prefill_tokens_per_s", json_real(b->prefill_rate));
     if (m->step == step_attr)
         json_object_set_new(j, "check", json_pack("[f,f]", b->check[0], b->check[1]));
-    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(j);
+    print_json(j);
 }
 
 static void run_case(struct bench *b, const struct mode *m) {
@@ -403,16 +415,89 @@ static void run_case(struct bench *b, const struct mode *m) {
     graph_free(b->g);
 }
 
+/* ---- text to ids: no model, one thread ---- */
+
+/* The text of a file over and over; the caller frees. */
+static char *long_text(const char *path, size_t want, struct err *e) {
+    size_t n, at = 0;
+    char *seed = file_read(path, &n, e), *text = NULL;
+    if (seed && n)
+        for (text = xmalloc(want); at < want; at += MIN(n, want - at))
+            memcpy(text + at, seed, MIN(n, want - at));
+    else if (seed)
+        err_set(e, "%s: expected text, found an empty file", path);
+    free(seed);
+    return text;
+}
+
+static struct tokenizer *load_or_train(const struct bench *b, const char *text, size_t len,
+                                       struct err *e) {
+    enum { VOCAB = 4096, SAMPLE = 1 << 20 };
+    if (!b->load) {
+        const size_t sample = MIN(len, (size_t)SAMPLE);
+        return tokenizer_train(&text, &sample, 1, VOCAB, NULL, 0, e);
+    }
+    char *path = path_is_dir(b->load) ? path_join(b->load, "tokenizer.json") : xstrdup(b->load);
+    struct tokenizer *t = tokenizer_load(path, e);
+    free(path);
+    return t;
+}
+
+/* Text to ids in one call on one core; loading is timed apart. */
+static int run_tokenize(const struct bench *b, struct err *e) {
+    const size_t len = (size_t)b->megabytes * 1000000;
+    if (!b->text)
+        return err_set(e, "--text: expected a file of text for --mode tokenize");
+    char *text = long_text(b->text, len, e);
+    double load = now_seconds(), *times = xcalloc((size_t)b->steps, sizeof *times);
+    struct tokenizer *tok = text ? load_or_train(b, text, len, e) : NULL;
+    struct ids ids = {0};
+    int rc = tok ? 0 : -1;
+    load = now_seconds() - load;
+    for (int64_t i = 0; rc == 0 && i < b->warmup + b->steps; i++) {
+        double t = now_seconds();
+        ids.n = 0;
+        if (tokenizer_encode(tok, text, len, 0, &ids) < 0)
+            rc = err_set(e, "%s: the tokenizer's expressions do not get through it", b->text);
+        if (i >= b->warmup)
+            times[i - b->warmup] = now_seconds() - t;
+    }
+    if (rc == 0) {
+        const double median = median_of(times, (int)b->steps);
+        json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I}", "impl", "keel", "version",
+                              KEEL_VERSION, "mode", "tokenize", "tokenizer",
+                              b->load ? b->load : "trained", "threads", 1, "steps",
+                              (json_int_t)b->steps, "bytes", (json_int_t)len, "tokens",
+                              (json_int_t)ids.n);
+        json_object_set_new(j, "load_s", json_real(load));
+        json_object_set_new(j, "median_s", json_real(median));
+        json_object_set_new(j, "min_s", json_real(times[0]));
+        json_object_set_new(j, "max_s", json_real(times[b->steps - 1]));
+        json_object_set_new(j, "mb_per_s", json_real((double)len / median / 1e6));
+        json_object_set_new(j, "tokens_per_s", json_real(ids.n / median));
+        json_object_set_new(j, "rss_mib", json_real((double)(peak_rss_bytes() >> 20)));
+        print_json(j);
+    }
+    tokenizer_free(tok);
+    ids_release(&ids);
+    free(times);
+    free(text);
+    return rc;
+}
+
+/* ---- */
+
 int cmd_bench(int argc, char **argv) {
     struct bench b = {.batch = 8, .seq = 256, .steps = 5, .warmup = 1, .seed = 1, .gen = 64,
-                      .seqs = 128, .lr = 1e-4};
-    const char *size = "tiny", *mode = "sft", *load = NULL;
+                      .seqs = 128, .lr = 1e-4, .megabytes = 100};
+    const char *size = "tiny", *mode = "sft";
     const struct opt opts[] = {
         {"size", 0, OPT_STRING, &size, "NAME", "micro, tiny (6.8 M) or small (134.5 M parameters)",
          0, 0},
         {"batch", 0, OPT_INT, &b.batch, "N", "sequences a step (dpo: chosen + rejected)", 1, 4096},
         {"seq", 0, OPT_INT, &b.seq, "N", "tokens a sequence", 1, 8192},
-        {"mode", 0, OPT_STRING, &mode, "NAME", "fwd, sft, dpo, gen or attr", 0, 0},
+        {"mode", 0, OPT_STRING, &mode, "NAME", "fwd, sft, dpo, gen, attr or tokenize",
+         0, 0},
         {"steps", 0, OPT_INT, &b.steps, "N", "timed steps; the median counts", 1, 10000},
         {"warmup", 0, OPT_INT, &b.warmup, "N", "steps before the timed ones", 0, 1000},
         {"seed", 0, OPT_INT, &b.seed, "N", "of tokens and weights", 0, 1e15},
@@ -420,7 +505,11 @@ int cmd_bench(int argc, char **argv) {
         {"gen", 0, OPT_INT, &b.gen, "N", "tokens to generate (gen)", 1, 4096},
         {"seqs", 0, OPT_INT, &b.seqs, "N", "sequences of a pass (attr)", 1, 100000},
         {"no-head", 0, OPT_FLAG, &b.no_head, NULL, "attr without the output layer", 0, 0},
-        {"load", 0, OPT_STRING, &load, "DIR", "weights from a model folder of this size", 0, 0},
+        {"load", 0, OPT_STRING, &b.load, "DIR",
+         "weights from a model folder of this size; tokenize: its tokenizer (trained on --text)",
+         0, 0},
+        {"text", 0, OPT_STRING, &b.text, "FILE", "text to repeat (tokenize)", 0, 0},
+        {"megabytes", 0, OPT_INT, &b.megabytes, "N", "bytes to tokenize / 1000000 (100)", 1, 2000},
     };
     static const struct usage usage = {"bench", "", "speed of one case, as one JSON line",
                                        NULL, 0, 0};
@@ -437,7 +526,8 @@ int cmd_bench(int argc, char **argv) {
             b.size = &size_table[i];
     if (!m || !b.size) {
         log_error("%s: expected %s, got \"%s\"", m ? "--size" : "--mode",
-                  m ? "micro, tiny or small" : "fwd, sft, dpo, gen or attr", m ? size : mode);
+                  m ? "micro, tiny or small" : "fwd, sft, dpo, gen, attr or tokenize",
+                  m ? size : mode);
         return EXIT_USAGE;
     }
     if (m->step == step_dpo && b.batch % 2) {
@@ -446,12 +536,12 @@ int cmd_bench(int argc, char **argv) {
         return EXIT_USAGE;
     }
     struct err e = {0};
-    b.model = load_or_init(&b, load, &e);
-    if (!b.model) {
+    if (m->step ? !(b.model = load_or_init(&b, &e)) : run_tokenize(&b, &e) < 0) {
         log_error("%s", e.msg);
         return EXIT_USAGE;
     }
-    run_case(&b, m);
+    if (m->step)
+        run_case(&b, m);
     model_free(b.model);
     return EXIT_OK;
 }

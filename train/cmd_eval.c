@@ -64,7 +64,7 @@ static json_t *describe(const struct config *cfg, const struct parent *p, const 
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:{s:i, s:f, s:f, s:i}, s:o, s:o}",
                      "format", "keel-eval-1", "version", KEEL_VERSION,
                      "model", cfg->model_name_or_path, "model_sha256", model_hash,
-                     "chat_template", p->chat->name,
+                     "chat_template", chat_name(p->chat),
                      "refusal_list", refusal_table[cfg->eval.refusal_list].name,
                      "seed", (json_int_t)cfg->seed,
                      "generation", "max_new_tokens", cfg->eval.max_new_tokens,

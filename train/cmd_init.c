@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ckpt/hf.h"
+#include "ckpt/hf_config.h"
 #include "train/cli.h"
 #include "train/config.h"
 #include "train/jsonl.h"
@@ -97,7 +97,7 @@ static int add_file(struct corpus *c, const char *item, struct err *e) {
 }
 
 /* ---- tokenizer ---- */
-static struct tokenizer *train_tokenizer(const struct config *cfg, const struct chat_template *chat,
+static struct tokenizer *train_tokenizer(const struct config *cfg, const struct chat_format *chat,
                                          struct err *e) {
     struct corpus c = {0};
     struct tokenizer *t = NULL;
@@ -125,7 +125,7 @@ out:
 }
 
 /* The token that ends an answer: the template's, else the first of the usual names, else -1. */
-static int32_t find_eos(const struct chat_template *chat, const struct tokenizer *t) {
+static int32_t find_eos(const struct chat_format *chat, const struct tokenizer *t) {
     static const char *const usual[] = {FALLBACK_EOS, "</s>", "<|end_of_text|>", "<eos>"};
     if (chat->eos)
         return tokenizer_id(t, chat->eos);
@@ -135,7 +135,7 @@ static int32_t find_eos(const struct chat_template *chat, const struct tokenizer
     return -1;
 }
 
-static struct tokenizer *get_tokenizer(const struct config *cfg, const struct chat_template *chat,
+static struct tokenizer *get_tokenizer(const struct config *cfg, const struct chat_format *chat,
                                        struct err *e) {
     if (!*cfg->tokenizer.path)
         return train_tokenizer(cfg, chat, e);
@@ -154,40 +154,66 @@ static struct tokenizer *get_tokenizer(const struct config *cfg, const struct ch
 }
 
 /* ---- model ---- */
-static struct model_config describe_model(const struct config *cfg,
-                                          const struct chat_template *chat,
-                                          const struct tokenizer *t) {
-    int32_t eos = find_eos(chat, t);
-    struct model_config c = {
-        .vocab_size = tokenizer_vocab_size(t),
-        .hidden_size = cfg->model.hidden_size,
-        .intermediate_size = cfg->model.intermediate_size,
-        .num_hidden_layers = cfg->model.num_hidden_layers,
-        .num_attention_heads = cfg->model.num_attention_heads,
-        .num_key_value_heads = cfg->model.num_key_value_heads ? cfg->model.num_key_value_heads
-                                                              : cfg->model.num_attention_heads,
-        .head_dim = cfg->model.hidden_size / cfg->model.num_attention_heads,
-        .max_position_embeddings = cfg->model.max_position_embeddings,
-        .rms_norm_eps = cfg->model.rms_norm_eps,
-        .rope_theta = cfg->model.rope_theta,
-        .tie_word_embeddings = cfg->model.tie_word_embeddings,
-        .initializer_range = cfg->model.initializer_range,
-        .bos_token_id = *chat->bos ? tokenizer_id(t, chat->bos) : -1,
-        .eos_token_id = {eos},
-        .eos_count = eos >= 0,
-        .pad_token_id = -1,
+static json_t *id_or_null(int32_t id) {
+    return id >= 0 ? json_integer(id) : json_null();
+}
+
+/* Keys of windows, where the architecture has any. */
+static int describe_window(const struct config *cfg, const struct arch *arch, json_t *keys,
+                           struct err *e) {
+    if (!cfg->model.sliding_window)
+        return 0;
+    if (arch->window == WINDOW_NONE)
+        return err_set(e, "model.sliding_window: a %s model has no windows", arch->model_type);
+    json_object_set_new(keys, "sliding_window", json_integer(cfg->model.sliding_window));
+    json_object_set_new(keys, "use_sliding_window", json_true());
+    json_object_set_new(keys, "max_window_layers", json_integer(0));
+    return 0;
+}
+
+/* The model as the config.json that describes it: what is not said here is the class's own. */
+static int describe_model(const struct config *cfg, const struct chat_format *chat,
+                          const struct tokenizer *t, struct model_config *c, struct err *e) {
+    const struct arch *arch = arch_find(cfg->model.model_type);
+    const int heads = cfg->model.num_attention_heads, kv = cfg->model.num_key_value_heads;
+    const struct {
+        const char *key;
+        json_t *value;
+    } keys[] = {
+        {"model_type", json_string(arch->model_type)},
+        {"vocab_size", json_integer(tokenizer_vocab_size(t))},
+        {"hidden_size", json_integer(cfg->model.hidden_size)},
+        {"intermediate_size", json_integer(cfg->model.intermediate_size)},
+        {"num_hidden_layers", json_integer(cfg->model.num_hidden_layers)},
+        {"num_attention_heads", json_integer(heads)},
+        {"num_key_value_heads", json_integer(kv ? kv : heads)},
+        {"head_dim", json_null()},
+        {"max_position_embeddings", json_integer(cfg->model.max_position_embeddings)},
+        {"rms_norm_eps", json_real(cfg->model.rms_norm_eps)},
+        {"rope_theta", json_real(cfg->model.rope_theta)},
+        {"tie_word_embeddings", json_boolean(cfg->model.tie_word_embeddings)},
+        {"initializer_range", json_real(cfg->model.initializer_range)},
+        {"bos_token_id", id_or_null(chat->bos ? tokenizer_id(t, chat->bos) : -1)},
+        {"eos_token_id", id_or_null(find_eos(chat, t))},
+        {"pad_token_id", json_null()},
+        {"torch_dtype", json_string(config_key_find("model.dtype")->names(cfg->model.dtype))},
     };
-    snprintf(c.model_type, sizeof c.model_type, "%s", cfg->model.model_type);
-    int dtype = dtype_find_torch(config_key_find("model.dtype")->names(cfg->model.dtype));
-    if (dtype < 0)
-        BUG("model.dtype: a name that tensor.h does not know");
-    c.dtype = (enum dtype)dtype;
-    return c;
+    json_t *root = json_object();
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        json_object_set_new(root, keys[i].key, keys[i].value);
+    for (const char *const *k = arch->reads; *k; k++)       // its default is for heads of 256
+        if (strcmp(*k, "query_pre_attn_scalar") == 0)
+            json_object_set_new(root, *k, json_integer(MAX(cfg->model.hidden_size / heads, 1)));
+    int rc = describe_window(cfg, arch, root, e);
+    if (rc == 0)
+        rc = hf_config_read(root, NULL, "model", c, e);
+    json_decref(root);
+    return rc;
 }
 
 static int run(const struct config *cfg, const void *ctx, struct err *e) {
     (void)ctx;
-    const struct chat_template *chat = chat_find(*cfg->chat_template ? cfg->chat_template : "keel");
+    const struct chat_format *chat = chat_find(*cfg->chat_template ? cfg->chat_template : "keel");
     struct model *m = NULL;
     struct tokenizer *t = NULL;
     struct hf *h = NULL;
@@ -209,8 +235,8 @@ static int run(const struct config *cfg, const void *ctx, struct err *e) {
     }
     if (!(t = get_tokenizer(cfg, chat, e)))
         goto out;
-    struct model_config mc = describe_model(cfg, chat, t);
-    if (!(m = model_new(&mc, e)))
+    struct model_config mc;
+    if (describe_model(cfg, chat, t, &mc, e) != 0 || !(m = model_new(&mc, e)))
         goto out;
     rc = EXIT_FAILED;
     model_init(m, (uint64_t)cfg->seed);

@@ -98,7 +98,7 @@ static int base_key(const struct compare *c, char out[65], struct err *e) {
     add_text(s, units);
     add_text(s, c->parent_hash);
     add_text(s, c->parent.hf->config_json);     // what the weights alone do not say: rope, norms
-    add_text(s, c->parent.chat->name);
+    add_text(s, chat_name(c->parent.chat));
     sha_add(s, c->parent.stop, (size_t)c->parent.nstop * sizeof *c->parent.stop);
     sha_finish(s, out);
     return 0;

@@ -63,6 +63,7 @@ struct config {
     /* running */
     int logging_steps, eval_steps, save_steps, save_total_limit;
     char *resume_from_checkpoint;           /* "" no; "auto"; or a folder */
+    size_t max_shard_size;                  /* bytes; 0: files as those of the parent */
 
     /* freezing */
     struct {
@@ -78,7 +79,7 @@ struct config {
     struct {
         char *model_type;
         int hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads;
-        int intermediate_size, max_position_embeddings;
+        int intermediate_size, max_position_embeddings, sliding_window;
         double rms_norm_eps, rope_theta, initializer_range;
         bool tie_word_embeddings;
         int dtype;
@@ -132,7 +133,7 @@ struct config {
 };
 
 enum key_type { KEY_BOOL, KEY_INT, KEY_FLOAT, KEY_STRING, KEY_PATH, KEY_ENUM, KEY_STRINGS,
-    KEY_DATASETS, KEY_NAMES, KEY_FLOATS };
+    KEY_DATASETS, KEY_NAMES, KEY_FLOATS, KEY_TEMPLATE, KEY_SIZE };
 
 struct config_key {
     const char *name;                       /* "calibration.tokens" */

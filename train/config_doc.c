@@ -44,7 +44,7 @@ static char *type_text(const struct config_key *k) {
     if (strncmp(name, "a ", 2) == 0 || strncmp(name, "an ", 3) == 0)
         name = strchr(name, ' ') + 1;
     char *part = NULL, *out;
-    if (k->names && k->type == KEY_PATH) {
+    if (k->names && (k->type == KEY_PATH || k->type == KEY_TEMPLATE)) {
         part = config_names(k);
         out = xasprintf("%s, or %s", name, part);
     } else if (k->names) {

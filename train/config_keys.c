@@ -9,8 +9,8 @@
  * lives above train/ are spelled out below; a test of that table compares them.
  *
  * Numbers have an inclusive range. For KEY_STRINGS a range min < max means that the items are
- * integers. A name list on KEY_STRING gives the allowed values, on KEY_PATH the words that are not
- * paths. Default NULL: the verbs that read the key need it.
+ * integers. A name list on KEY_STRING gives the allowed values, on KEY_PATH and KEY_TEMPLATE the
+ * words that are no paths. Default NULL: the verbs that read the key need it.
  */
 #include "ckpt/units_file.h"
 #include "model/chat.h"
@@ -79,8 +79,9 @@ const struct config_key config_keys[] = {
      "replace what an earlier run left in output_dir", NULL},
     {"data_dir", KEY_PATH, AT(data_dir), 0, 0, "", ALL_VERBS, NULL,
      "folder of relative dataset paths; empty: the folder of the configuration file", NULL},
-    {"chat_template", KEY_STRING, AT(chat_template), 0, 0, "", ALL_VERBS, chat_names,
-     "chat template by name; empty: the model folder's own, for init keel", "template"},
+    {"chat_template", KEY_TEMPLATE, AT(chat_template), 0, 0, "", ALL_VERBS, chat_names,
+     "chat template: a name, a .jinja file, or Jinja text; empty: the model folder's own, for init "
+     "keel", "template"},
     {"seed", KEY_INT, AT(seed), 0, SEED_TOP, "42", ALL_VERBS, NULL,
      "seed of initialisation, data order, sampling and random units", "data_seed"},
     {"threads", KEY_INT, AT(threads), 0, 1024, "0", ALL_VERBS, NULL,
@@ -163,6 +164,8 @@ const struct config_key config_keys[] = {
      "checkpoints that are kept, the newest; 0: all", NULL},
     {"resume_from_checkpoint", KEY_PATH, AT(resume_from_checkpoint), 0, 0, "", V(TRAIN),
      resume_names, "checkpoint folder to go on from; auto: the newest in output_dir", "resume"},
+    {"max_shard_size", KEY_SIZE, AT(max_shard_size), 0, 0, "0", V(TRAIN), NULL,
+     "most weights in one file of a saved model (5GB, 500MB); 0: files as the parent's", NULL},
 
     /* freezing */
     {"freeze.units", KEY_PATH, AT(freeze.units), 0, 0, "", V(TRAIN), NULL,
@@ -193,6 +196,8 @@ const struct config_key config_keys[] = {
      NULL, "key/value heads; they divide the query heads; 0: as many", NULL},
     {"model.max_position_embeddings", KEY_INT, AT(model.max_position_embeddings), 1, 1e7, "1024",
      V(INIT), NULL, "longest sequence in tokens", NULL},
+    {"model.sliding_window", KEY_INT, AT(model.sliding_window), 0, 1e7, "0", V(INIT), NULL,
+     "tokens that layers with a window see; 0: the architecture's own, or no window", NULL},
     {"model.rms_norm_eps", KEY_FLOAT, AT(model.rms_norm_eps), 1e-12, 1, "1e-5", V(INIT), NULL,
      "added to the mean square in RMSNorm", NULL},
     {"model.rope_theta", KEY_FLOAT, AT(model.rope_theta), 1, 1e12, "10000", V(INIT), NULL,

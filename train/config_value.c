@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/shards.h"
 #include "train/config_paths.h"
 
 _Static_assert(offsetof(struct config, attrib.ncurve) - offsetof(struct config, attrib.curve) ==
@@ -182,6 +183,37 @@ static int read_path(struct loader *l, const struct config_key *k, const struct 
     return 0;
 }
 
+/* A chat template: one of the names, Jinja text, or a file. */
+static bool is_template_text(const char *s) {
+    return strstr(s, "{{") || strstr(s, "{%");
+}
+
+static bool is_template_file(const char *s) {
+    const char *dot = strrchr(s, '.');
+    return !is_template_text(s) && (strchr(s, '/') || (dot && strcmp(dot, ".jinja") == 0));
+}
+
+static int read_template(struct loader *l, const struct config_key *k, const struct source *s,
+                         const struct yaml_scalar *it, int n, void *field) {
+    (void)n;
+    if (is_template_file(it->text)) {
+        *(char **)field = resolve(l, s, it->text);
+        return 0;
+    }
+    if (!is_template_text(it->text) && find_name(l, k, s, it) < 0)
+        return -1;
+    *(char **)field = xstrdup(it->text);
+    return 0;
+}
+
+static int read_size(struct loader *l, const struct config_key *k, const struct source *s,
+                     const struct yaml_scalar *it, int n, void *field) {
+    (void)k, (void)n;
+    if (shards_parse_size(it->text, field))
+        return 0;
+    return fail_value(l, s, it, "a size such as 5GB, 500MB, 2GiB or a number of bytes", NULL);
+}
+
 static int read_strings(struct loader *l, const struct config_key *k, const struct source *s,
                         const struct yaml_scalar *it, int n, void *field) {
     struct strlist *list = field;
@@ -289,6 +321,18 @@ static void show_path(struct str *b, const struct config_key *k, const void *fie
     free(full);
 }
 
+static void show_template(struct str *b, const struct config_key *k, const void *field) {
+    const bool file = is_template_file(*(char *const *)field);
+    (file ? show_path : show_string)(b, k, field);
+}
+
+static void show_size(struct str *b, const struct config_key *k, const void *field) {
+    (void)k;
+    char *text = shards_size_text(*(const size_t *)field);
+    str_add(b, text);
+    free(text);
+}
+
 static char *absolute_dataset(const char *item) {
     const char *suffix = dataset_suffix(item);
     char *path = xstrndup(item, (size_t)(suffix - item)), *full = path_absolute(path);
@@ -336,4 +380,6 @@ const struct config_type config_types[] = {
     [KEY_DATASETS] = {"a list of files", true, read_datasets, show_strings, free_strings},
     [KEY_NAMES] = {"a list of names", true, read_strings, show_strings, free_strings},
     [KEY_FLOATS] = {"a list of numbers", true, read_floats, show_floats, free_pointer},
+    [KEY_SIZE] = {"a size", false, read_size, show_size, NULL},
+    [KEY_TEMPLATE] = {"a name, a file or a text", false, read_template, show_template, free_pointer},
 };

@@ -23,7 +23,7 @@
 #include "train/jsonl.h"
 
 struct loader {
-    const struct chat_template *chat;
+    const struct chat *chat;
     const struct tokenizer *tok;
     const struct data_opts *o;
     struct dataset *d;
@@ -63,63 +63,22 @@ static void seq_take(struct seq *s, struct ids *ids, const struct ids *marks) {
     seq_finish(s);
 }
 
-/* Text that starts with what the template would put before it was templated already. */
-static int check_fresh(const struct chat_template *c, const struct message *m, int n,
-                       struct err *e) {
-    const char *pieces[] = {c->bos, c->system_pre, c->user_pre};
-    for (int i = 0; i < n; i++)
-        for (size_t k = 0; k < ARRAY_LEN(pieces); k++) {
-            size_t len = pieces[k] ? strlen(pieces[k]) : 0;
-            while (len && strchr(" \n", pieces[k][len - 1]))
-                len--;
-            if (len && strncmp(m[i].content, pieces[k], len) == 0)
-                return err_set(e, "the %s text begins with \"%.*s\", which chat template %s adds "
-                                  "itself (hint: raw texts, or chat_template: none)",
-                               m[i].role, (int)MIN(len, 40u), pieces[k], c->name);
-        }
-    return 0;
-}
-
-/* The template's opening must be there once. */
-static int check_bos(const struct loader *l, const struct ids *ids, struct err *e) {
-    struct ids bos = {0};
-    if (l->chat->bos && l->chat->bos[0])
-        tokenizer_encode(l->tok, l->chat->bos, strlen(l->chat->bos), true, &bos);
-    size_t bytes = (size_t)bos.n * sizeof *bos.v;
-    bool twice = bos.n && ids->n >= 2 * bos.n && memcmp(ids->v, bos.v, bytes) == 0 &&
-                 memcmp(ids->v + bos.n, bos.v, bytes) == 0;
-    ids_release(&bos);
-    return twice ? err_set(e, "\"%s\" stands twice at the start, expected once", l->chat->bos) : 0;
-}
-
 /* Ids of a conversation whose first nprompt messages carry no loss (unless all tokens do). */
 static int render_answer(const struct loader *l, const struct message *m, int n, int nprompt,
                          struct seq *out, struct err *e) {
-    struct ids ids = {0}, marks = {0}, prompt = {0};
-    int rc = -1;
-    if (check_fresh(l->chat, m, n, e) != 0 ||
-        chat_render(l->chat, l->tok, l->o->eos_id, m, n, false, &ids, &marks, e) != 0 ||
-        chat_render(l->chat, l->tok, l->o->eos_id, m, nprompt, true, &prompt, NULL, e) != 0 ||
-        check_bos(l, &ids, e) != 0)
-        goto out;
-    for (int i = 0; i < prompt.n; i++)
-        if (i >= ids.n || ids.v[i] != prompt.v[i]) {
-            err_set(e, "the prompt is not a prefix of prompt and answer: they differ at token %d "
-                       "of %d (chat template %s)", i, prompt.n, l->chat->name);
-            goto out;
-        }
-    for (int i = 0; i < ids.n; i++)
-        marks.v[i] = !l->o->completion_only || (marks.v[i] && i >= prompt.n);
-    seq_take(out, &ids, &marks);
-    if (!out->ncarry) {
-        err_set(e, "nothing to learn: no token of the answer carries loss");
-        goto out;
+    struct ids ids = {0}, marks = {0};
+    int rc = chat_check_raw(l->chat, m, n, e);
+    if (rc == 0)
+        rc = chat_encode(l->chat, m, n, nprompt, false, &ids, &marks, e);
+    for (int i = 0; rc == 0 && !l->o->completion_only && i < ids.n; i++)
+        marks.v[i] = 1;
+    if (rc == 0) {
+        seq_take(out, &ids, &marks);
+        if (!out->ncarry)
+            rc = err_set(e, "nothing to learn: no token of the answer carries loss");
     }
-    rc = 0;
-out:
     ids_release(&ids);
     ids_release(&marks);
-    ids_release(&prompt);
     return rc;
 }
 
@@ -127,19 +86,22 @@ out:
 static int render_prompt(const struct loader *l, const struct message *m, int n, struct seq *out,
                          struct err *e) {
     struct ids ids = {0};
-    if (check_fresh(l->chat, m, n, e) != 0 ||
-        chat_render(l->chat, l->tok, l->o->eos_id, m, n, true, &ids, NULL, e) != 0 ||
-        check_bos(l, &ids, e) != 0) {
-        ids_release(&ids);
-        return -1;
-    }
-    seq_take(out, &ids, NULL);
-    return 0;
+    int rc = chat_check_raw(l->chat, m, n, e);
+    if (rc == 0)
+        rc = chat_encode(l->chat, m, n, n, true, &ids, NULL, e);
+    if (rc == 0)
+        seq_take(out, &ids, NULL);
+    ids_release(&ids);
+    return rc;
 }
 
 static int render_text(const struct loader *l, const char *text, struct seq *out, struct err *e) {
     struct ids ids = {0}, marks = {0};
-    tokenizer_encode(l->tok, text, strlen(text), false, &ids);
+    tokenizer_open_text(l->tok, &ids);
+    if (tokenizer_encode(l->tok, text, strlen(text), 0, &ids) != 0) {
+        ids_release(&ids);
+        return err_set(e, "text: expected text that the tokenizer's expressions can cut");
+    }
     if (l->o->eos_id >= 0)
         ids_add(&ids, l->o->eos_id);
     for (int i = 0; i < ids.n; i++)
@@ -303,14 +265,9 @@ static int dataset_finish(struct loader *l, const struct strlist *files, struct 
     return 0;
 }
 
-struct dataset *dataset_load(const struct strlist *files, const struct chat_template *chat,
+struct dataset *dataset_load(const struct strlist *files, const struct chat *chat,
                              const struct tokenizer *tok, const struct data_opts *o,
                              struct err *e) {
-    if (!chat) {
-        err_set(e, "chat_template: the model folder names none that is known, expected one of: %s",
-                chat_list());
-        return NULL;
-    }
     struct dataset *d = xcalloc(1, sizeof *d);
     struct loader l = {.chat = chat, .tok = tok, .o = o, .d = d};
     d->files = xcalloc((size_t)files->n, sizeof *d->files);

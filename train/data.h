@@ -69,7 +69,7 @@ struct data_opts {
 };
 /* Reads all items ("file.jsonl?field=value#first:last", see jsonl.h) in order. For NEED_PROMPT seq
  * a is the prompt ready for generation. */
-struct dataset *dataset_load(const struct strlist *files, const struct chat_template *chat,
+struct dataset *dataset_load(const struct strlist *files, const struct chat *chat,
                              const struct tokenizer *tok, const struct data_opts *o,
                              struct err *e) MUST_CHECK;
 void dataset_free(struct dataset *d);       /* NULL is allowed */

@@ -64,7 +64,7 @@ static void collect_refusal_tokens(struct eval_sets *s) {
     s->nrefusal_tokens = unique;
 }
 
-int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct chat_template *chat,
+int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct chat *chat,
                    const struct tokenizer *tok, int32_t eos, struct err *e) {
     *s = (struct eval_sets){0};
     struct {

@@ -37,7 +37,7 @@ struct eval_sets {
     int nrefusal_tokens;
 };
 /* Loads the sets that cfg->eval names. */
-int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct chat_template *chat,
+int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct chat *chat,
                    const struct tokenizer *tok, int32_t eos, struct err *e) MUST_CHECK;
 void eval_sets_release(struct eval_sets *s);
 

@@ -2,26 +2,37 @@
  *
  * parent.c — see parent.h: one rule for template, end token and stop tokens for every verb.
  *
- * A template that is not known is refused, not guessed: a model that is trained or measured with
- * the wrong turns gives figures that look plausible and mean nothing.
+ * The template is compiled when a verb opens its model: what it cannot render is an error before
+ * any work, and nothing is guessed from the format's name.
  */
 #include "train/parent.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/hf_chat.h"
+
+/* What chat_template says: a name, a text, or a file. */
+static struct chat *named_template(const struct hf *hf, const char *value, struct err *e) {
+    const struct chat_format *format = chat_find(value);
+    if (format)
+        return hf_chat(hf, format->jinja, value, e);
+    if (strstr(value, "{%") || strstr(value, "{{"))
+        return hf_chat(hf, value, "chat_template", e);
+    char *text = file_read(value, NULL, e);
+    struct chat *chat = text ? hf_chat(hf, text, value, e) : NULL;
+    free(text);
+    return chat;
+}
+
 static int choose_template(struct parent *p, const struct config *cfg, struct err *e) {
-    const struct hf *hf = p->hf;
-    if (cfg->chat_template && *cfg->chat_template) {
-        p->chat = chat_find(cfg->chat_template);
-        return p->chat ? 0 : err_set(e, "chat_template: expected one of %s, got \"%s\"",
-                                     chat_list(), cfg->chat_template);
-    }
-    if (!hf->chat && hf->chat_jinja)
-        return err_set(e, "%s/tokenizer_config.json: chat_template: expected one that Keel knows, "
-                       "got another (hint: name the nearest with chat_template: %s)", hf->dir,
-                       chat_list());
-    p->chat = hf->chat ? hf->chat : chat_find("none");
-    return 0;
+    if (cfg->chat_template && *cfg->chat_template)
+        p->chat = named_template(p->hf, cfg->chat_template, e);
+    else if (p->hf->chat_jinja)
+        p->chat = hf_chat(p->hf, NULL, NULL, e);
+    else
+        p->chat = named_template(p->hf, "none", e);
+    return p->chat ? 0 : -1;
 }
 
 static void add_stop(struct parent *p, int32_t id) {
@@ -43,12 +54,12 @@ int parent_open(struct parent *p, const struct config *cfg, struct err *e) {
         add_stop(p, p->hf->eos[i]);
     if (p->nstop)
         p->eos = p->stop[0];
-    if (p->chat->eos && *p->chat->eos)
-        add_stop(p, tokenizer_id(p->hf->tokenizer, p->chat->eos));
+    add_stop(p, chat_end(p->chat));
     return 0;
 }
 
 void parent_release(struct parent *p) {
+    chat_free(p->chat);
     hf_free(p->hf);
     *p = (struct parent){.eos = -1};
 }

@@ -2,9 +2,9 @@
  *
  * parent.h — the checkpoint that a verb starts from, opened as its configuration says.
  *
- * The chat template is chat_template of the configuration, else the folder's own, else "none" for a
- * folder without any; a folder's template that is not one of chat.h is an error that asks for a
- * name. Stop tokens are the folder's, and the token that ends a turn of the template.
+ * The chat template is chat_template of the configuration (a name of chat.h, a file, or a Jinja
+ * text), else the folder's own, else "none" for a folder without any. Stop tokens are the folder's,
+ * and the token that ends a turn of the template.
  */
 #ifndef KEEL_PARENT_H
 #define KEEL_PARENT_H
@@ -14,7 +14,7 @@
 
 struct parent {
     struct hf *hf;
-    const struct chat_template *chat;
+    struct chat *chat;
     int32_t eos;                            /* ends a text; -1: none */
     int32_t stop[MODEL_MAX_EOS + 1];
     int nstop;

@@ -158,7 +158,8 @@ out:
 int run_open(struct run *r, const struct config *cfg, struct err *e) {
     *r = (struct run){.cfg = cfg};
     if (parent_open(&r->parent, cfg, e) == 0 && open_freeze(r, e) == 0) {
-        r->parent.hf->chat = r->parent.chat;    // what it is trained with is what the folder says
+        if (*cfg->chat_template)            // what it is trained with is what the folder says
+            hf_set_chat(r->parent.hf, chat_jinja(r->parent.chat));
         return 0;
     }
     run_release(r);
