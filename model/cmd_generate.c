@@ -78,7 +78,7 @@ static int prompt_ids(const struct job *j, const struct message *msgs, int n, st
     if (j->raw) {
         const char *text = msgs[n - 1].content;
         tokenizer_encode(tok, text, strlen(text), true, out);
-    } else if (chat_render(j->p.chat, tok, j->p.eos, msgs, n, true, out, NULL, e) < 0) {
+    } else if (chat_encode(j->p.chat, msgs, n, n, true, out, NULL, e) < 0) {
         return -1;
     }
     for (int i = 0; i < out->n; i++)
@@ -211,7 +211,7 @@ static int run_chat(const struct job *j, struct err *e) {
     int n = 0, rc = 0;
     const int system = j->system && !j->raw;
     log_info("%s (%s)  /reset forgets the conversation, /quit or Ctrl-D ends", j->p.hf->dir,
-             j->raw ? "raw" : j->p.chat->name);
+             j->raw ? "raw" : chat_name(j->p.chat));
     for (char *line; rc == 0; free(line)) {
         fputs("> ", stderr);
         line = read_line(stdin);

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * tokenizer.c — encode and decode: the stages in their order, and the added tokens.
+ * tokenizer.c — encoding: the stages in their order; and what a tokenizer is made of.
  *
  * Added tokens are cut out before anything else reads the text, first those matched in the raw
- * text, then, behind the normalizer, those matched in normalized text. Both groups are tries
- * searched leftmost-longest, as the reference does; the order in the file is irrelevant. With
- * parse_special false a special token's text is plain text, but still hides other added tokens
- * that it covers.
+ * text, then, behind the normalizer, those matched in normalized text.
  *
- * All working memory of a call lives in struct encoder, so one tokenizer serves any number of
- * threads.
+ * All working memory of a call, and the table of known words, lives in struct encoder. Encoders are
+ * kept between calls in a pool, so that short texts find buffers and words warm; each is used by one
+ * call at a time, so one tokenizer serves any number of threads.
  */
 #include "model/tokenizer_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- ids ---- */
@@ -35,169 +34,182 @@ void ids_release(struct ids *a) {
     *a = (struct ids){0};
 }
 
-/* ---- the tries of added tokens ---- */
-static int32_t trie_child(struct trie *t, int32_t *link, uint8_t byte) {
-    for (; *link >= 0; link = &t->node[*link].sibling)
-        if (t->node[*link].byte == byte)
-            return *link;
-    *link = t->n;                           // before the array may move
-    if (t->n == t->cap) {
-        t->cap = t->cap ? 2 * t->cap : 64;
-        t->node = xreallocarray(t->node, (size_t)t->cap, sizeof *t->node);
-    }
-    t->node[t->n] = (struct trie_node){-1, -1, -1, byte};
-    return t->n++;
+/* ---- encoders ---- */
+struct encoder_pool {
+    pthread_mutex_t lock;
+    struct encoder *free;
+};
+
+struct tokenizer *tokenizer_new(void) {
+    struct tokenizer *t = xcalloc(1, sizeof *t);
+    t->unk_id = -1;
+    t->pool = xcalloc(1, sizeof *t->pool);
+    pthread_mutex_init(&t->pool->lock, NULL);
+    return t;
 }
 
-static void trie_add(struct trie *t, const char *s, size_t len, int added) {
-    int32_t at = trie_child(t, &t->first[(uint8_t)s[0]], (uint8_t)s[0]);
-    for (size_t i = 1; i < len; i++)
-        at = trie_child(t, &t->node[at].child, (uint8_t)s[i]);
-    t->node[at].added = added;
+struct encoder *encoder_take(const struct tokenizer *t) {
+    pthread_mutex_lock(&t->pool->lock);
+    struct encoder *x = t->pool->free;
+    if (x)
+        t->pool->free = x->next;
+    pthread_mutex_unlock(&t->pool->lock);
+    if (!x) {
+        x = xcalloc(1, sizeof *x);
+        x->t = t;
+        x->piece = xcalloc((size_t)t->npre, sizeof *x->piece);
+    }
+    x->failed = false;
+    x->flags = x->nprotect = 0;
+    return x;
 }
 
-/* The longest entry that starts at s, or -1. */
-static int trie_longest(const struct trie *t, const char *s, size_t n) {
-    int best = -1;
-    int32_t at = t->first[(uint8_t)s[0]];
-    for (size_t i = 1; at >= 0; i++) {
-        if (t->node[at].added >= 0)
-            best = t->node[at].added;
-        if (i == n)
-            break;
-        at = t->node[at].child;
-        while (at >= 0 && t->node[at].byte != (uint8_t)s[i])
-            at = t->node[at].sibling;
-    }
-    return best;
+static void encoder_free(struct encoder *x) {
+    for (int i = 0; i < x->t->npre; i++)
+        str_release(&x->piece[i]);
+    free(x->piece);
+    str_release(&x->form[0]);
+    str_release(&x->form[1]);
+    str_release(&x->letters);
+    free(x->sym);
+    free(x->heap);
+    free(x->path);
+    free(x->cache);
+    pcre2_match_data_free(x->md);
+    pcre2_match_context_free(x->ctx);
+    free(x);
 }
 
-void added_prepare(struct tokenizer *t) {
-    t->flags = xcalloc((size_t)t->vocab.size, 1);
-    for (int g = 0; g < 2; g++)
-        for (int b = 0; b < 256; b++)
-            t->trie[g].first[b] = -1;
-    for (int i = 0; i < t->nadded; i++) {
-        struct added *a = &t->added[i];
-        t->flags[a->id] |= TOKEN_ADDED | (a->special ? TOKEN_SPECIAL : 0);
-        if (a->normalized) {                // matched against normalized text
-            char *form = normalize(t, a->content, a->len, &a->len);
-            free(a->content);
-            a->content = form;
-        }
-        if (a->len)
-            trie_add(&t->trie[a->normalized], a->content, a->len, i);
+/* Buffers of one huge text are not kept. */
+void encoder_give(struct encoder *x) {
+    const struct tokenizer *t = x->t;
+    if (x->cap + x->path_cap + x->form[0].cap + x->form[1].cap + x->letters.cap > 1 << 24) {
+        encoder_free(x);
+        return;
     }
+    pthread_mutex_lock(&t->pool->lock);
+    x->next = t->pool->free;
+    t->pool->free = x;
+    pthread_mutex_unlock(&t->pool->lock);
 }
 
 /* ---- encoding ---- */
-struct found {
-    const struct added *added;
-    size_t a, b;                            /* what it takes of the text, blanks included */
-};
 
-/* The first added token of the group at or behind *scan that counts. `taken`: end of the last one.
- * */
-static bool find_added(const struct tokenizer *t, int group, const char *s, size_t n, size_t taken,
-                       bool parse_special, size_t *scan, struct found *f) {
-    while (*scan < n) {
-        int i = trie_longest(&t->trie[group], s + *scan, n - *scan);
-        if (i < 0) {
-            ++*scan;
-            continue;
+/* group 0: raw text; 1: normalized text, whose gaps go to the pre-tokenizer. first: s begins the
+ * text. */
+static void encode_group(struct encoder *x, int group, const char *s, size_t n, bool first,
+                         const struct guard *g);
+
+/* Protected ranges of s, in its normalized form: what comes before a byte is as long normalized
+ * alone. */
+static void normalized_guard(struct encoder *x, const char *s, size_t n, const struct guard *raw,
+                             struct guard *g, struct text_range *v) {
+    size_t from = 0, len = 0;
+    for (int i = 0; i < raw->n; i++) {
+        size_t ends[2] = {MAX(raw->v[i].a, raw->base) - raw->base,
+                          MIN(MAX(raw->v[i].b, raw->base) - raw->base, n)};
+        for (int k = 0; k < 2 && ends[0] < ends[1]; k++) {
+            while (ends[k] < n && ((uint8_t)s[ends[k]] & 0xC0) == 0x80)
+                ends[k]++;
+            if (ends[k] != from)
+                normalize(x, s, from = ends[k], &len);
+            *(k ? &v[g->n].b : &v[g->n].a) = len;
         }
-        const struct added *x = &t->added[i];
-        size_t a = *scan, b = a + x->len;
-        *scan = b;
-        if (x->special && !parse_special)
-            continue;
-        if (x->single_word && ((a > 0 && char_is_word(char_before(s, a))) ||
-                               (b < n && char_is_word(char_after(s, n, b)))))
-            continue;
-        if (x->lstrip)
-            while (a > taken && char_is_space(char_before(s, a)))
-                for (a--; a > taken && ((uint8_t)s[a] & 0xC0) == 0x80;)
-                    a--;
-        if (x->rstrip)
-            while (b < n && char_is_space(char_after(s, n, b)))
-                for (b++; b < n && ((uint8_t)s[b] & 0xC0) == 0x80;)
-                    b++;
-        *f = (struct found){x, MAX(a, taken), MAX(b, taken)};
-        return true;
+        g->n += ends[0] < ends[1];
     }
-    return false;
+    g->v = v;
 }
 
-/* group 0: raw text; 1: normalized text, whose gaps go to the pre-tokenizer. */
-static void encode_group(struct encoder *x, int group, const char *s, size_t n,
-                         bool parse_special);
+static void encode_normalized(struct encoder *x, const char *s, size_t n, bool first,
+                              const struct guard *raw) {
+    struct text_range *ranges = NULL;
+    struct guard g = {0};
+    x->at_start = first;
+    if (raw->n && x->t->trie[1].special) {
+        ranges = xcalloc((size_t)raw->n, sizeof *ranges);
+        normalized_guard(x, s, n, raw, &g, ranges);
+    }
+    x->first = first;
+    size_t len;
+    const char *form = normalize(x, s, n, &len);
+    encode_group(x, 1, form, len, x->first, &g);
+    free(ranges);
+}
 
-static void encode_gap(struct encoder *x, int group, const char *s, size_t n, bool parse_special) {
-    if (!n)
+static void encode_gap(struct encoder *x, int group, const char *s, size_t n, bool first,
+                       const struct guard *g) {
+    if (!n || x->failed)
         return;
-    if (group == 1) {
-        encode_step(x, 0, s, n);
-    } else if (!x->t->nnorm) {
-        encode_group(x, 1, s, n, parse_special);
-    } else {
-        size_t len;
-        char *form = normalize(x->t, s, n, &len);
-        encode_group(x, 1, form, len, parse_special);
-        free(form);
-    }
+    if (group == 1)
+        encode_step(x, 0, s, n, first);
+    else if (!x->t->nnorm)
+        encode_group(x, 1, s, n, first, g);
+    else
+        encode_normalized(x, s, n, first, g);
 }
 
-static void encode_group(struct encoder *x, int group, const char *s, size_t n,
-                         bool parse_special) {
+static void encode_group(struct encoder *x, int group, const char *s, size_t n, bool first,
+                         const struct guard *g) {
+    const bool special = x->flags & ENCODE_SPECIAL;
     size_t taken = 0, scan = 0;
     struct found f;
-    while (x->t->trie[group].n && find_added(x->t, group, s, n, taken, parse_special, &scan, &f)) {
-        encode_gap(x, group, s + taken, f.a - taken, parse_special);
+    while (x->t->trie[group].n && added_find(x->t, group, s, n, taken, special, g, &scan, &f)) {
+        if (f.a > taken) {
+            struct guard inner = {g->v, g->n, g->base + taken};
+            encode_gap(x, group, s + taken, f.a - taken, first && taken == 0, &inner);
+        }
         ids_add(x->out, f.added->id);
-        taken = f.b;
+        taken = f.b;                        // may lie before what an earlier rstrip took
     }
-    encode_gap(x, group, s + taken, n - taken, parse_special);
+    struct guard inner = {g->v, g->n, g->base + taken};
+    encode_gap(x, group, s + taken, n - taken, first && taken == 0, &inner);
 }
 
-void tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool parse_special,
-                      struct ids *out) {
-    struct encoder x = {.t = t, .out = out, .md = pcre2_match_data_create(1, NULL)};
-    x.seg = xcalloc((size_t)t->npre, sizeof *x.seg);
-    for (size_t at = 0, k; at < len; at += k) {
+/* Bytes that are no UTF-8: nothing but the model can take them. */
+static void encode_bytes(struct encoder *x, const char *s, size_t n) {
+    const struct tokenizer *t = x->t;
+    if (!t->letters || t->byte_level) {
+        t->model->encode(x, s, n);
+        return;
+    }
+    struct str letters = {0};
+    byte_letters(s, n, &letters);
+    t->model->encode(x, letters.s, letters.len);
+    str_release(&letters);
+}
+
+int tokenizer_encode_text(const struct tokenizer *t, const char *text, size_t len, int flags,
+                          const struct text_range *protect, int nprotect, struct ids *out) {
+    const int before = out->n;
+    if (len > TEXT_LIMIT) {
+        log_error("tokenizer: expected a text of at most %zu bytes, got %zu", TEXT_LIMIT, len);
+        return -1;
+    }
+    struct encoder *x = encoder_take(t);
+    x->out = out;
+    x->flags = flags;
+    for (size_t at = 0, k; at < len && !x->failed; at += k) {
         bool valid;
         k = utf8_stretch(text + at, len - at, &valid);
+        struct guard g = {protect, nprotect, at};
         if (valid)
-            encode_group(&x, 0, text + at, k, parse_special);
+            encode_group(x, 0, text + at, k, at == 0, &g);
         else
-            t->model->encode(&x, text + at, k);
+            encode_bytes(x, text + at, k);
     }
-    for (int i = 0; i < t->npre; i++)
-        free(x.seg[i].v);
-    free(x.seg);
-    free(x.sym);
-    free(x.heap);
-    str_release(&x.prefixed);
-    pcre2_match_data_free(x.md);
+    const bool failed = x->failed;
+    encoder_give(x);
+    if (failed)
+        out->n = before;
+    return failed ? -1 : 0;
 }
 
-/* ---- decoding and look-up ---- */
-char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int n, bool skip_special,
-                       size_t *len) {
-    struct str out = {0};
-    for (int i = 0; i < n; i++) {
-        const char *token = tokenizer_token(t, ids[i]);
-        if (!token || (skip_special && tokenizer_is_special(t, ids[i])))
-            continue;
-        if (t->flags[ids[i]] & TOKEN_ADDED)
-            str_add(&out, token);
-        else
-            t->decode(t, token, &out);
-    }
-    if (len)
-        *len = out.len;
-    return str_detach(&out);
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, int flags,
+                     struct ids *out) {
+    return tokenizer_encode_text(t, text, len, flags, NULL, 0, out);
 }
 
+/* ---- what is in it ---- */
 int tokenizer_vocab_size(const struct tokenizer *t) {
     return t->vocab.size;
 }
@@ -207,28 +219,90 @@ int32_t tokenizer_id(const struct tokenizer *t, const char *token) {
 }
 
 const char *tokenizer_token(const struct tokenizer *t, int32_t id) {
-    return id >= 0 && id < t->vocab.size ? t->vocab.token[id] : NULL;
+    return vocab_text(&t->vocab, id, NULL);
+}
+
+static bool has_flag(const struct tokenizer *t, int32_t id, int flag) {
+    return id >= 0 && id < t->vocab.size && t->flags[id] & flag;
 }
 
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id) {
-    return id >= 0 && id < t->vocab.size && t->flags[id] & TOKEN_SPECIAL;
+    return has_flag(t, id, TOKEN_SPECIAL);
+}
+
+bool tokenizer_is_added(const struct tokenizer *t, int32_t id) {
+    return has_flag(t, id, TOKEN_ADDED);
+}
+
+bool tokenizer_is_byte(const struct tokenizer *t, int32_t id) {
+    size_t n;
+    const char *s = vocab_text(&t->vocab, id, &n);
+    int byte = s && t->byte_fallback ? byte_token(s, n) : -1;
+    return byte >= 0 && t->byte_id[byte] == id;
+}
+
+int32_t tokenizer_unk_id(const struct tokenizer *t) {
+    return t->unk_id;
+}
+
+const char *tokenizer_model_type(const struct tokenizer *t) {
+    return t->model->type;
+}
+
+const char *tokenizer_kind(const struct tokenizer *t) {
+    return t->model != &bpe_model ? t->model->type : t->letters ? "BPE byte-level"
+        : "BPE sentencepiece";
+}
+
+bool tokenizer_byte_level(const struct tokenizer *t) {
+    return t->letters;
+}
+
+int tokenizer_merge_count(const struct tokenizer *t) {
+    return t->nmerges;
+}
+
+void tokenizer_merge_at(const struct tokenizer *t, int i, const char **left, const char **right) {
+    if (i < 0 || i >= t->nmerges)
+        BUG("merge %d of %d", i, t->nmerges);
+    *left = tokenizer_token(t, t->merge_list[i].left);
+    *right = tokenizer_token(t, t->merge_list[i].right);
+}
+
+double tokenizer_score(const struct tokenizer *t, int32_t id) {
+    return id >= 0 && id < t->unigram.size ? t->unigram.score[id] : 0;
 }
 
 void tokenizer_free(struct tokenizer *t) {
     if (!t)
         return;
-    for (int i = 0; i < t->nadded; i++)
-        free(t->added[i].content);
+    for (struct encoder *x = t->pool->free, *next; x; x = next) {
+        next = x->next;
+        encoder_free(x);
+    }
+    pthread_mutex_destroy(&t->pool->lock);
+    free(t->pool);
     for (int i = 0; i < t->npre; i++)
-        pcre2_code_free(t->pre[i].re);
-    for (int g = 0; g < 2; g++)
-        free(t->trie[g].node);
+        regex_free(t->pre[i].re);
+    for (int i = 0; i < t->nnorm; i++) {
+        regex_free(t->norm[i].re);
+        free(t->norm[i].text);
+        charsmap_free(t->norm[i].map);
+    }
+    for (int i = 0; i < t->ndecode; i++) {
+        regex_free(t->decode[i].re);
+        free(t->decode[i].text);
+    }
+    free(t->pre);
+    free(t->norm);
+    free(t->decode);
+    added_release(t);
+    post_release(t);
+    unigram_release(&t->unigram);
     vocab_release(&t->vocab);
     free(t->merges.slot);
-    free(t->added);
-    free(t->flags);
-    free(t->norm);
-    free(t->pre);
+    free(t->merge_list);
+    free(t->char_id);
     free(t->json);
     free(t);
 }

@@ -1,123 +1,25 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * tokenizer_bpe.c — byte-pair encoding of one piece (Sennrich et al., arXiv 1508.07909).
+ * tokenizer_bpe.c — byte-pair encoding of one word (Sennrich et al., arXiv 1508.07909).
  *
- * A piece starts as one symbol a byte, linked into a list. The adjacent pair with the lowest rank
- * is merged, leftmost first among equals, until no pair has a rank. Candidates wait in a binary
- * heap ordered by (rank, position): O(n log n) for a piece of n bytes, where the usual rescan for
- * the lowest rank after every merge is quadratic and a word of 400 000 letters takes minutes.
+ * A word starts as one symbol a byte letter (byte-level) or a character. The adjacent pair with the
+ * lowest rank is merged, leftmost first among equals, until no pair has a rank.
  *
- * Invariant: every adjacent pair of live symbols that has a rank is in the heap. Entries are not
- * removed when their symbols go; an entry is stale when the pair that stands at its position has
- * another rank, and is dropped when it comes up.
- *
- * Vocabulary and merges are open-addressing tables with linear probing at most half full.
+ * Short words are a row of symbols with the rank of each pair, searched for its least. Long ones
+ * are a linked list with candidates in a binary heap ordered by (rank, position): O(n log n) for n
+ * symbols, where the row is quadratic and a word of 400 000 letters takes minutes. Invariant of
+ * the heap: every adjacent pair of live symbols that has a rank is in it. Entries are not removed
+ * when their symbols go; an entry is stale when the pair that stands at its position has another
+ * rank, and is dropped when it comes up.
  */
 #include "model/tokenizer_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-/* ---- vocabulary ---- */
-static uint64_t hash_bytes(const char *s, size_t n) {           /* FNV-1a 64 */
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (uint8_t)s[i]) * 0x100000001b3u;
-    return h ^ h >> 29;
-}
+enum { SHORT = 32 };                        /* symbols of a word that is merged as a row */
 
-static uint32_t *vocab_slot(const struct vocab *v, const char *s, size_t n) {
-    for (size_t i = hash_bytes(s, n);; i++) {
-        uint32_t *slot = &v->slot[i & (v->cap - 1)];
-        if (!*slot)
-            return slot;
-        const char *t = v->token[*slot - 1];
-        if (strncmp(t, s, n) == 0 && !t[n])
-            return slot;
-    }
-}
-
-int32_t vocab_find(const struct vocab *v, const char *s, size_t n) {
-    return v->cap ? (int32_t)*vocab_slot(v, s, n) - 1 : -1;
-}
-
-static void vocab_grow(struct vocab *v) {
-    v->cap = v->cap ? 2 * v->cap : 1024;
-    free(v->slot);
-    v->slot = xcalloc(v->cap, sizeof *v->slot);
-    for (int i = 0; i < v->size; i++)
-        if (v->token[i])
-            *vocab_slot(v, v->token[i], strlen(v->token[i])) = (uint32_t)i + 1;
-}
-
-bool vocab_add(struct vocab *v, const char *s, size_t n, int32_t id) {
-    if (2 * (v->used + 1) > v->cap)
-        vocab_grow(v);
-    uint32_t *slot = vocab_slot(v, s, n);
-    if (*slot || (id < v->size && v->token[id]))
-        return false;
-    if (id >= v->size) {
-        // capacity doubles: ids come in any order, mostly ascending
-        size_t old = 16, cap = 16;
-        while (old < (size_t)v->size)
-            old *= 2;
-        while (cap < (size_t)id + 1)
-            cap *= 2;
-        if (!v->token || cap > old)
-            v->token = xreallocarray(v->token, cap, sizeof *v->token);
-        memset(v->token + v->size, 0, ((size_t)id + 1 - (size_t)v->size) * sizeof *v->token);
-        v->size = id + 1;
-    }
-    v->token[id] = xstrndup(s, n);
-    v->used++;
-    *slot = (uint32_t)id + 1;
-    return true;
-}
-
-void vocab_release(struct vocab *v) {
-    for (int i = 0; i < v->size; i++)
-        free(v->token[i]);
-    free(v->token);
-    free(v->slot);
-    memset(v, 0, sizeof *v);
-}
-
-/* ---- merges ---- */
-static struct merge *merge_slot(const struct merges *m, uint64_t key) {
-    for (size_t i = (key * 0x9e3779b97f4a7c15u) >> 32;; i++) {
-        struct merge *s = &m->slot[i & (m->cap - 1)];
-        if (s->key == key || s->key == MERGE_EMPTY)
-            return s;
-    }
-}
-
-const struct merge *merges_find(const struct merges *m, int32_t left, int32_t right) {
-    if (!m->cap)
-        return NULL;
-    const struct merge *s = merge_slot(m, pair_key(left, right));
-    return s->key == MERGE_EMPTY ? NULL : s;
-}
-
-static void merges_grow(struct merges *m) {
-    struct merges old = *m;
-    m->cap = old.cap ? 2 * old.cap : 1024;
-    m->slot = xreallocarray(NULL, m->cap, sizeof *m->slot);
-    for (size_t i = 0; i < m->cap; i++)
-        m->slot[i].key = MERGE_EMPTY;
-    for (size_t i = 0; i < old.cap; i++)
-        if (old.slot[i].key != MERGE_EMPTY)
-            *merge_slot(m, old.slot[i].key) = old.slot[i];
-    free(old.slot);
-}
-
-void merges_set(struct merges *m, int32_t left, int32_t right, int32_t rank, int32_t id) {
-    if (2 * (m->used + 1) > m->cap)
-        merges_grow(m);
-    struct merge *s = merge_slot(m, pair_key(left, right));
-    m->used += s->key == MERGE_EMPTY;
-    *s = (struct merge){pair_key(left, right), rank, id};
-}
-
-/* ---- the heap of candidates ---- */
+/* ---- long words ---- */
 static bool before(struct candidate a, struct candidate b) {
     return a.rank != b.rank ? a.rank < b.rank : a.at < b.at;
 }
@@ -154,8 +56,10 @@ static void consider(struct encoder *x, int32_t at) {
         heap_push(x, (struct candidate){m->rank, at});
 }
 
-static void merge_all(struct encoder *x, int n) {
+static void merge_list(struct encoder *x, int n) {
     struct symbol *sym = x->sym;
+    for (int i = 0; i < n; i++)
+        sym[i] = (struct symbol){sym[i].id, i - 1, i + 1 < n ? i + 1 : -1};
     x->nheap = 0;
     for (int i = 0; i + 1 < n; i++)
         consider(x, i);
@@ -176,50 +80,121 @@ static void merge_all(struct encoder *x, int n) {
         consider(x, l->prev);
         consider(x, c.at);
     }
+    for (int i = 0; i >= 0; i = sym[i].next)
+        ids_add(x->out, sym[i].id);
 }
 
-/* One symbol a byte. A byte without a token becomes unk (neighbours fuse when the file says so), or
- * is dropped when there is no unk: as the reference does. */
-static int first_symbols(struct encoder *x, const char *s, size_t n) {
+/* ---- short words ---- */
+static void merge_row(struct encoder *x, int n) {
+    static const struct merge none = {.rank = INT32_MAX};
+    const struct merges *merges = &x->t->merges;
+    int32_t id[SHORT];
+    const struct merge *pair[SHORT];        /* of id[i] and id[i + 1] */
+    for (int i = 0; i < n; i++)
+        id[i] = x->sym[i].id;
+    for (int i = 0; i + 1 < n; i++) {
+        pair[i] = merges_find(merges, id[i], id[i + 1]);
+        if (!pair[i])
+            pair[i] = &none;
+    }
+    for (;;) {
+        int best = 0;
+        for (int i = 1; i + 1 < n; i++)
+            if (pair[i]->rank < pair[best]->rank)
+                best = i;
+        if (n < 2 || pair[best] == &none)
+            break;
+        id[best] = pair[best]->id;
+        n--;
+        for (int i = best + 1; i < n; i++) {
+            id[i] = id[i + 1];
+            pair[i - 1] = pair[i];
+        }
+        for (int i = MAX(best - 1, 0); i <= best && i + 1 < n; i++) {
+            pair[i] = merges_find(merges, id[i], id[i + 1]);
+            if (!pair[i])
+                pair[i] = &none;
+        }
+    }
+    ids_addn(x->out, id, n);
+}
+
+/* ---- first symbols ---- */
+static int32_t char_id(const struct tokenizer *t, const char *s, size_t n, int32_t c) {
+    return c >= 0 && c < 1 << 16 ? t->char_id[c] : model_find(t, s, n);
+}
+
+/* The bytes of a character that has no token; false: not all of them have one. */
+static bool fall_back(struct encoder *x, const char *s, size_t n, int *count) {
+    for (size_t i = 0; i < n; i++)
+        if (x->t->byte_id[(uint8_t)s[i]] < 0)
+            return false;
+    for (size_t i = 0; i < n; i++)
+        x->sym[(*count)++].id = x->t->byte_id[(uint8_t)s[i]];
+    return true;
+}
+
+/* One symbol a character; one without a token becomes its bytes, else unk, else it is dropped. An
+ * unk waits for the next character with a token, so that neighbours fuse when the file says so;
+ * bytes go before it, as in the reference. A byte that is no UTF-8 is a character without a
+ * token. */
+static int character_symbols(struct encoder *x, const char *s, size_t n) {
     const struct tokenizer *t = x->t;
     int count = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = t->byte_id[(uint8_t)s[i]];
-        if (id < 0)
-            id = t->unk_id;
-        bool fused = t->fuse_unk && id == t->unk_id && count && x->sym[count - 1].id == id;
-        if (id < 0 || fused)
-            continue;
-        x->sym[count] = (struct symbol){id, count - 1, count + 1};
-        count++;
+    bool waiting = false;
+    for (size_t i = 0, k; i < n; i += k) {
+        int32_t c = -1;
+        k = utf8_char(s + i, n - i, &c);
+        int32_t id = k ? char_id(t, s + i, k, c) : -1;
+        k = MAX(k, 1);
+        if (id >= 0) {
+            if (waiting)
+                x->sym[count++].id = t->unk_id;
+            waiting = false;
+            x->sym[count++].id = id;
+        } else if (!(t->byte_fallback && fall_back(x, s + i, k, &count)) && t->unk_id >= 0) {
+            if (waiting && !t->fuse_unk)
+                x->sym[count++].id = t->unk_id;
+            waiting = true;
+        }
     }
-    if (count)
-        x->sym[count - 1].next = -1;
+    if (waiting)
+        x->sym[count++].id = t->unk_id;
     return count;
+}
+
+static int byte_symbols(struct encoder *x, const char *s, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        x->sym[i].id = x->t->letter_id[(uint8_t)s[i]];
+    return (int)n;
 }
 
 static void bpe_encode(struct encoder *x, const char *s, size_t n) {
     const struct tokenizer *t = x->t;
+    const bool bytes = t->byte_level && t->all_letters;
+    if (t->byte_level && (t->ignore_merges || !bytes)) {
+        x->letters.len = 0;
+        byte_letters(s, n, &x->letters);
+    }
+    const char *text = t->byte_level && !(bytes && !t->ignore_merges) ? x->letters.s : s;
+    const size_t len = text == s ? n : x->letters.len;
     if (t->ignore_merges) {
-        struct str letters = {0};
-        byte_letters(s, n, &letters);
-        int32_t id = n ? vocab_find(&t->vocab, letters.s, letters.len) : -1;
-        str_release(&letters);
+        int32_t id = model_find(t, text, len);
         if (id >= 0) {
             ids_add(x->out, id);
             return;
         }
     }
-    if (n > x->cap) {
-        x->cap = MAX(2 * n, 64);
+    if (len > x->cap) {
+        x->cap = MAX(2 * len, 64);
         x->sym = xreallocarray(x->sym, x->cap, sizeof *x->sym);
         x->heap = xreallocarray(x->heap, 2 * x->cap, sizeof *x->heap);
     }
-    int count = first_symbols(x, s, n);
-    if (count > 1)
-        merge_all(x, count);
-    for (int i = 0; count && i >= 0; i = x->sym[i].next)
-        ids_add(x->out, x->sym[i].id);
+    int count = bytes ? byte_symbols(x, s, n) : character_symbols(x, text, len);
+    if (count > SHORT)
+        merge_list(x, count);
+    else if (count)
+        merge_row(x, count);
 }
 
 /* ---- {"type": "BPE", "vocab": {token: id}, "merges": ["a b" or ["a", "b"], ...]} ---- */
@@ -228,16 +203,19 @@ static int parse_vocab(struct tokenizer *t, const json_t *j, const char *where, 
     if (!json_is_object(vocab))
         return err_set(e, "%s.vocab: expected an object of token: id, got %s", where,
                        json_kind(vocab));
+    // a few unused ids are usual; many would make big tables of a small file
+    const json_int_t limit =
+        MIN(TOKEN_ID_LIMIT, (json_int_t)json_object_size(vocab) * 16 + (1 << 16));
     const char *token;
     json_t *id;
     json_object_foreach((json_t *)vocab, token, id) {
         json_int_t n = json_is_integer(id) ? json_integer_value(id) : -1;
-        if (n < 0 || n >= TOKEN_ID_LIMIT)
-            return err_set(e, "%s.vocab[\"%.40s\"]: expected an id in 0..%d, got %s", where, token,
-                           TOKEN_ID_LIMIT - 1, n < 0 ? json_kind(id) : "a larger one");
+        if (n < 0 || n >= limit)
+            return err_set(e, "%s.vocab[\"%.40s\"]: expected an id in 0..%lld, got %s", where,
+                           token, (long long)limit - 1, n < 0 ? json_kind(id) : "a larger one");
         if (!vocab_add(&t->vocab, token, strlen(token), (int32_t)n))
             return err_set(e, "%s.vocab[\"%.40s\"]: id %d is taken by \"%.40s\"", where, token,
-                           (int)n, t->vocab.token[n]);
+                           (int)n, vocab_text(&t->vocab, (int32_t)n, NULL));
     }
     return 0;
 }
@@ -265,42 +243,46 @@ static int merge_halves(const json_t *item, bool pairs, const char *where, const
     return 0;
 }
 
+static int parse_merge(struct tokenizer *t, const json_t *item, bool pairs, const char *where,
+                       struct str *whole, struct err *e) {
+    const char *a = NULL, *b = "";
+    size_t na = 0;
+    if (merge_halves(item, pairs, where, &a, &na, &b, e) < 0)
+        return -1;
+    whole->len = 0;
+    str_addn(whole, a, na);
+    str_add(whole, b);
+    int32_t left = vocab_find(&t->vocab, a, na), right = vocab_find(&t->vocab, b, strlen(b));
+    int32_t id = vocab_find(&t->vocab, whole->s, whole->len);
+    if (left < 0 || right < 0 || id < 0)
+        return err_set(e, "%s: expected parts and whole in the vocabulary, \"%.40s\" is not", where,
+                       left < 0 ? whole->s : right < 0 ? b : whole->s);
+    merges_set(&t->merges, left, right, t->nmerges, id);
+    t->merge_list[t->nmerges++] = (struct merge_pair){left, right};
+    return 0;
+}
+
 static int parse_merges(struct tokenizer *t, const json_t *j, const char *model, struct err *e) {
     const json_t *merges = json_object_get(j, "merges");
     if (!json_is_array(merges))
         return err_set(e, "%s.merges: expected a list, got %s", model, json_kind(merges));
     bool pairs = json_is_array(json_array_get(merges, 0));
     struct str whole = {0};
-    int rc = -1, rank = 0;
-    for (size_t i = 0; i < json_array_size(merges); i++) {
+    t->merge_list = xreallocarray(NULL, json_array_size(merges), sizeof *t->merge_list);
+    int rc = 0;
+    for (size_t i = 0; i < json_array_size(merges) && rc == 0; i++) {
         const json_t *item = json_array_get(merges, i);
-        const char *a = NULL, *b = "";
         char where[256];
-        size_t na = 0;
-        snprintf(where, sizeof where, "%.200s.merges[%zu]", model, i);
         if (!pairs && json_is_string(item) && strncmp(json_string_value(item), "#version", 8) == 0)
             continue;
-        if (merge_halves(item, pairs, where, &a, &na, &b, e) < 0)
-            goto out;
-        whole.len = 0;
-        str_addn(&whole, a, na);
-        str_add(&whole, b);
-        int32_t left = vocab_find(&t->vocab, a, na), right = vocab_find(&t->vocab, b, strlen(b));
-        int32_t id = vocab_find(&t->vocab, whole.s, whole.len);
-        if (left < 0 || right < 0 || id < 0) {
-            err_set(e, "%s: expected parts and whole in the vocabulary, \"%.40s\" is not", where,
-                    left < 0 ? whole.s : right < 0 ? b : whole.s);
-            goto out;
-        }
-        merges_set(&t->merges, left, right, rank++, id);
+        snprintf(where, sizeof where, "%.200s.merges[%zu]", model, i);
+        rc = parse_merge(t, item, pairs, where, &whole, e);
     }
-    rc = 0;
-out:
     str_release(&whole);
     return rc;
 }
 
-/* Keys that change how words are cut and that byte-level files leave empty. */
+/* Keys that change how words are cut, and that the families at hand leave empty. */
 static int refuse_options(const json_t *j, const char *where, struct err *e) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (size_t i = 0; i < ARRAY_LEN(affixes); i++) {
@@ -315,13 +297,49 @@ static int refuse_options(const json_t *j, const char *where, struct err *e) {
     if (dropout && !json_is_null(dropout) && json_number_value(dropout) != 0)
         return err_set(e, "%s.dropout: expected null, got %s: ids would be random", where,
                        json_kind(dropout));
-    bool byte_fallback;
-    if (json_bool(j, "byte_fallback", false, where, &byte_fallback, e) < 0)
-        return -1;
-    if (byte_fallback)
-        return err_set(e, "%s.byte_fallback: expected false, got true: SentencePiece vocabularies "
-                       "are not supported (hint: byte-level BPE is)", where);
     return 0;
+}
+
+/* ---- tables made from the vocabulary ---- */
+
+/* No merge joins a left half that ends in another character and a right half that begins with the
+ * mark. A character stands for the tokens that begin, or end, with it, so this also holds for
+ * symbols that are bytes or unk. The mark is a token itself: a waiting unk does not pass it. */
+static bool can_cut(const struct tokenizer *t) {
+    static const size_t mark = sizeof WORD_MARK - 1;
+    if (t->letters || t->ignore_merges || vocab_find(&t->vocab, WORD_MARK, mark) < 0)
+        return false;
+    for (int i = 0; i < t->nmerges; i++) {
+        size_t nl, nr;
+        const char *l = vocab_text(&t->vocab, t->merge_list[i].left, &nl);
+        const char *r = vocab_text(&t->vocab, t->merge_list[i].right, &nr);
+        if (nr >= mark && memcmp(r, WORD_MARK, mark) == 0 &&
+            !(nl >= mark && memcmp(l + nl - mark, WORD_MARK, mark) == 0))
+            return false;
+    }
+    return true;
+}
+
+static void make_tables(struct tokenizer *t) {
+    struct str letter = {0};
+    t->all_letters = true;
+    for (int b = 0; b < 256; b++) {
+        letter.len = 0;
+        byte_letters(&(char){(char)b}, 1, &letter);
+        t->letter_id[b] = vocab_find(&t->vocab, letter.s, letter.len);
+        t->all_letters = t->all_letters && t->letter_id[b] >= 0;
+    }
+    str_release(&letter);
+    t->char_id = xreallocarray(NULL, 1 << 16, sizeof *t->char_id);
+    memset(t->char_id, 0xFF, (1 << 16) * sizeof *t->char_id);
+    for (int32_t id = 0; id < t->vocab.size; id++) {
+        size_t n;
+        int32_t c;
+        const char *s = vocab_text(&t->vocab, id, &n);
+        if (s && n && utf8_char(s, n, &c) == n && c < 1 << 16)
+            t->char_id[c] = id;
+    }
+    t->cut_words = can_cut(t);
 }
 
 static int bpe_parse(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
@@ -331,24 +349,21 @@ static int bpe_parse(struct tokenizer *t, const json_t *j, const char *where, st
     const char *unk;
     if (json_only_keys(j, where, keys, e) < 0 || refuse_options(j, where, e) < 0 ||
         json_bool(j, "fuse_unk", false, where, &t->fuse_unk, e) < 0 ||
+        json_bool(j, "byte_fallback", false, where, &t->byte_fallback, e) < 0 ||
         json_bool(j, "ignore_merges", false, where, &t->ignore_merges, e) < 0 ||
         json_text(j, "unk_token", where, &unk, e) < 0 || parse_vocab(t, j, where, e) < 0 ||
         parse_merges(t, j, where, e) < 0)
         return -1;
     t->unk_id = unk ? vocab_find(&t->vocab, unk, strlen(unk)) : -1;
-    for (int b = 0; b < 256; b++) {
-        struct str letter = {0};
-        byte_letters(&(char){(char)b}, 1, &letter);
-        t->byte_id[b] = vocab_find(&t->vocab, letter.s, letter.len);
-        str_release(&letter);
-        if (t->byte_id[b] < 0 && unk && t->unk_id < 0)
-            return err_set(e, "%s.unk_token: \"%.40s\" is not in the vocabulary, and is needed for "
-                           "byte 0x%02X", where, unk, (unsigned)b);
-    }
+    make_tables(t);
+    bool bytes = t->byte_fallback;
+    byte_tokens(t);
+    for (int b = 0; b < 256; b++)
+        bytes = bytes && t->byte_id[b] >= 0;
+    if (unk && t->unk_id < 0 && !bytes && !(t->letters && t->all_letters))
+        return err_set(e, "%s.unk_token: \"%.40s\" is not in the vocabulary, and is needed for %s "
+                       "without a token", where, unk, t->letters ? "bytes" : "characters");
     return 0;
 }
 
-const struct token_model token_model_table[] = {
-    {"BPE", bpe_parse, bpe_encode},
-    {NULL, NULL, NULL},
-};
+const struct token_model bpe_model = {"BPE", bpe_parse, bpe_encode};

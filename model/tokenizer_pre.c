@@ -1,243 +1,263 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * tokenizer_pre.c — cutting text into the pieces that the model sees: regular expressions and the
- * pre-tokenizer stage.
+ * tokenizer_pre.c — the pre-tokenizer stage: text to the pieces that the model sees.
  *
- * Every kind of pre-tokenizer is a regular expression with a behavior: what becomes of the matches
- * and of the gaps between them. Steps run depth first, each piece of step k at once through step
- * k + 1, so no list of all pieces of a text is held.
+ * Most kinds find matches, by an expression or by a class of characters, and have a behavior: what
+ * becomes of the matches and of the gaps between them. Others change the piece. Kinds that do both
+ * become two steps. Steps run depth first, each piece of step k at once through step k + 1, so no
+ * list of all pieces of a text is held; a behavior holds back one segment at most.
  *
- * The patterns are written for Oniguruma in Ruby syntax. PCRE2 with UTF and UCP cuts the same on
- * the patterns in use, but for U+180E (a blank only to PCRE2) and letters newer than Unicode 14.
- * Where the two languages give one text two meanings, the pattern is refused: classes that nest or
- * intersect, and (?m). ^ and $ match at every line there, so MULTILINE is on. Matching runs on the
- * whole piece from an offset, never on a cut-off tail: \s+(?!\S) looks around.
+ * ByteLevel turns bytes into letters. As the last step it does not: the model's tables are asked
+ * with bytes (t->byte_level). Only a step behind it makes the letters be written.
  */
 #include "model/tokenizer_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#define MATCH_LIMIT 10000000u               /* steps; a hostile pattern ends instead of hanging */
-#define HEAP_LIMIT (64u * 1024)             /* KiB */
+#include "model/tokenizer_scan.h"
 
-/* ---- compiling ---- */
-
-/* The construct that Ruby and Perl read differently, or NULL. */
-static const char *ruby_only(const char *p) {
-    bool in_class = false;
-    for (; *p; p++) {
-        if (*p == '\\' && p[1]) {
-            p++;
-        } else if (in_class) {
-            if (p[0] == '[' && p[1] != ':')
-                return "a class inside a class";
-            if (p[0] == '&' && p[1] == '&')
-                return "&& inside a class";
-            if (p[0] == '[')                                // [:alpha:]
-                p = strchr(p, ']') ? strchr(p, ']') : p;
-            else if (*p == ']')
-                in_class = false;
-        } else if (*p == '[') {
-            in_class = true;
-            p += p[1] == '^';
-            p += p[1] == ']';
-        } else if (p[0] == '(' && p[1] == '?') {
-            size_t flags = strspn(p + 2, "imsxu-");
-            if ((p[2 + flags] == ')' || p[2 + flags] == ':') && memchr(p + 2, 'm', flags))
-                return "the option m";
-        }
-    }
-    return NULL;
-}
-
-pcre2_code *regex_new(const char *pattern, bool literal, const char *where, struct err *e) {
-    const char *bad = literal ? NULL : ruby_only(pattern);
-    if (bad) {
-        err_set(e, "%s: \"%.200s\": %s is not supported", where, pattern, bad);
-        return NULL;
-    }
-    int code;
-    size_t at;
-    uint32_t options = literal ? PCRE2_UTF | PCRE2_LITERAL
-                               : PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
-    pcre2_compile_context *ctx = pcre2_compile_context_create(NULL);
-    pcre2_set_newline(ctx, PCRE2_NEWLINE_LF);
-    pcre2_code *re =
-        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &code, &at, ctx);
-    pcre2_compile_context_free(ctx);
-    if (!re) {
-        PCRE2_UCHAR text[128] = "";
-        pcre2_get_error_message(code, text, sizeof text);
-        err_set(e, "%s: \"%.200s\": does not compile: %s at offset %zu", where, pattern,
-                (const char *)text, at);
-        return NULL;
-    }
-    pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);              // without JIT the interpreter runs
-    return re;
-}
-
-/* ---- matching ---- */
-static void add_segment(struct segments *l, size_t a, size_t b, bool match) {
-    if (l->n == l->cap) {
-        l->cap = l->cap ? 2 * l->cap : 64;
-        l->v = xreallocarray(l->v, (size_t)l->cap, sizeof *l->v);
-    }
-    l->v[l->n++] = (struct segment){a, b, match};
-}
-
-/* The next match from `from`; false: none, or the limits are spent. */
-static bool next_match(const pcre2_code *re, pcre2_match_data *md, pcre2_match_context *ctx,
-                       const char *s, size_t n, size_t from, size_t *a, size_t *b) {
-    int k = pcre2_match(re, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, md, ctx);
-    if (k == PCRE2_ERROR_JIT_STACKLIMIT)
-        k = pcre2_match(re, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, ctx);
-    if (k < 0 && k != PCRE2_ERROR_NOMATCH)
-        log_warn("tokenizer: a pattern ran into its limit (PCRE2 error %d) at byte %zu of %zu; the "
-                 "rest of the piece stays whole", k, from, n);
-    if (k < 0)
-        return false;
-    const PCRE2_SIZE *v = pcre2_get_ovector_pointer(md);
-    *a = v[0];
-    *b = v[1];
-    return *a <= *b;                                        // \K in a look-ahead can turn them
-}
-
-void regex_segments(const pcre2_code *re, pcre2_match_data *md, const char *s, size_t n,
-                    struct segments *out) {
-    pcre2_match_context *ctx = pcre2_match_context_create(NULL);
-    pcre2_set_match_limit(ctx, MATCH_LIMIT);
-    pcre2_set_heap_limit(ctx, HEAP_LIMIT);
-    out->n = 0;
-    size_t from = 0, end = 0, a, b;
-    while (from <= n && next_match(re, md, ctx, s, n, from, &a, &b)) {
-        bool repeat = a == b && a == end && out->n && out->v[out->n - 1].match;
-        from = b;
-        if (a == b)                                         // go on behind the next character
-            for (from++; from < n && ((uint8_t)s[from] & 0xC0) == 0x80;)
-                from++;
-        if (repeat || a < end)
-            continue;
-        if (a > end)
-            add_segment(out, end, a, false);
-        add_segment(out, a, b, true);
-        end = b;
-    }
-    if (end < n)
-        add_segment(out, end, n, false);
-    pcre2_match_context_free(ctx);
-}
-
-/* ---- behaviors: what becomes of matches and gaps ---- */
+/* ---- behaviors ---- */
+struct splitter {
+    struct encoder *x;
+    int k;                                  /* the step */
+    const char *s;
+    bool first;                             /* s is the beginning of the text */
+    struct segment held;
+    bool holding, last;                     /* last: the segment before was a match */
+};
 struct split_behavior {
     const char *name;
-    void (*apply)(struct segments *l);      /* in place; NULL: every segment is a piece */
+    void (*feed)(struct splitter *p, struct segment g);
 };
 
-static void apply_removed(struct segments *l) {
-    int n = 0;
-    for (int i = 0; i < l->n; i++)
-        if (!l->v[i].match)
-            l->v[n++] = l->v[i];
-    l->n = n;
+static void emit(struct splitter *p, struct segment g) {
+    if (g.b > g.a && !p->x->failed)
+        encode_step(p->x, p->k + 1, p->s + g.a, g.b - g.a, p->first && g.a == 0);
+}
+
+static void hold(struct splitter *p, struct segment g) {
+    if (p->holding)
+        emit(p, p->held);
+    p->held = g;
+    p->holding = true;
+}
+
+static void feed_isolated(struct splitter *p, struct segment g) {
+    emit(p, g);
+}
+
+static void feed_removed(struct splitter *p, struct segment g) {
+    if (!g.match)
+        emit(p, g);
 }
 
 /* A match joins the segment before it, unless that is a match that has just joined. */
-static void apply_previous(struct segments *l) {
-    int n = 0;
-    bool last = false;
-    for (int i = 0; i < l->n; i++) {
-        struct segment g = l->v[i];
-        if (g.match && !last && n)
-            l->v[n - 1].b = g.b;
-        else
-            l->v[n++] = g;
-        last = g.match;
-    }
-    l->n = n;
+static void feed_previous(struct splitter *p, struct segment g) {
+    if (g.match && !p->last && p->holding)
+        p->held.b = g.b;
+    else
+        hold(p, g);
+    p->last = g.match;
 }
 
-static void apply_next(struct segments *l) {
-    int n = l->n;                           // the result grows downwards from the end
-    bool last = false;
-    for (int i = l->n - 1; i >= 0; i--) {
-        struct segment g = l->v[i];
-        if (g.match && !last && n < l->n)
-            l->v[n].a = g.a;
-        else
-            l->v[--n] = g;
-        last = g.match;
+/* A match joins the gap behind it. */
+static void feed_next(struct splitter *p, struct segment g) {
+    if (!g.match && p->holding && p->last) {
+        g.a = p->held.a;
+        p->holding = false;
     }
-    l->n -= n;
-    memmove(l->v, l->v + n, (size_t)l->n * sizeof *l->v);
+    hold(p, g);
+    p->last = g.match;
 }
 
-static void apply_contiguous(struct segments *l) {
-    int n = 0;
-    for (int i = 0; i < l->n; i++)
-        if (n && l->v[n - 1].match == l->v[i].match)
-            l->v[n - 1].b = l->v[i].b;
-        else
-            l->v[n++] = l->v[i];
-    l->n = n;
+static void feed_contiguous(struct splitter *p, struct segment g) {
+    if (p->holding && g.match == p->last)
+        p->held.b = g.b;
+    else
+        hold(p, g);
+    p->last = g.match;
 }
 
 static const struct split_behavior behavior_table[] = {
-    {"Isolated", NULL},
-    {"Removed", apply_removed},
-    {"MergedWithPrevious", apply_previous},
-    {"MergedWithNext", apply_next},
-    {"Contiguous", apply_contiguous},
+    {"Isolated", feed_isolated},
+    {"Removed", feed_removed},
+    {"MergedWithPrevious", feed_previous},
+    {"MergedWithNext", feed_next},
+    {"Contiguous", feed_contiguous},
 };
 
-/* ---- the steps ---- */
-static void run_split(struct encoder *x, const struct pre_step *st, int k, const char *s,
-                      size_t n) {
-    if (st->add_prefix_space && !(n && *s == ' ')) {
-        x->prefixed.len = 0;
-        str_addc(&x->prefixed, ' ');
-        str_addn(&x->prefixed, s, n);
-        s = x->prefixed.s;
-        n = x->prefixed.len;
-    }
-    if (!st->re) {
-        encode_step(x, k + 1, s, n);
-        return;
-    }
-    struct segments *l = &x->seg[k];
-    regex_segments(st->re, x->md, s, n, l);
-    for (int i = 0; st->invert && i < l->n; i++)
-        l->v[i].match = !l->v[i].match;
-    if (st->behavior->apply)
-        st->behavior->apply(l);
-    for (int i = 0; i < l->n; i++)
-        if (l->v[i].b > l->v[i].a)
-            encode_step(x, k + 1, s + l->v[i].a, l->v[i].b - l->v[i].a);
-}
-
-/* Appends a step; pattern NULL: pieces stay whole. */
-static int add_split(struct tokenizer *t, const char *pattern, bool literal, const char *behavior,
-                     bool invert, bool prefix, const char *where, struct err *e) {
-    struct pre_step st = {.run = run_split, .invert = invert, .add_prefix_space = prefix};
-    if (t->byte_level)
-        return err_set(e, "%s: expected ByteLevel as the last step, got another behind it", where);
+/* NULL and *e: no such behavior. */
+static const struct split_behavior *find_behavior(const char *name, const char *where,
+                                                  struct err *e) {
     const char *names[ARRAY_LEN(behavior_table)];
     for (size_t i = 0; i < ARRAY_LEN(behavior_table); i++) {
         names[i] = behavior_table[i].name;
-        if (behavior && strcmp(names[i], behavior) == 0)
-            st.behavior = &behavior_table[i];
+        if (name && strcmp(names[i], name) == 0)
+            return &behavior_table[i];
     }
-    if (!st.behavior) {
-        const char *near = behavior ? nearest_name(behavior, names, ARRAY_LEN(names)) : NULL;
-        return err_set(e, "%s.behavior: expected Isolated, Removed, MergedWithPrevious, "
-                       "MergedWithNext or Contiguous, got \"%.40s\"%s%s%s", where,
-                       behavior ? behavior : "", near ? " (hint: " : "", near ? near : "",
-                       near ? "?)" : "");
+    const char *near = name ? nearest_name(name, names, ARRAY_LEN(names)) : NULL;
+    err_set(e, "%s.behavior: expected Isolated, Removed, MergedWithPrevious, MergedWithNext or "
+            "Contiguous, got \"%.40s\"%s%s%s", where, name ? name : "", near ? " (hint: " : "",
+            near ? near : "", near ? "?)" : "");
+    return NULL;
+}
+
+/* ---- running ---- */
+
+/* The next segment where every character of a class is a match. */
+static bool class_next(bool (*is)(int32_t c), const char *s, size_t n, struct matching *m,
+                       struct segment *g) {
+    size_t a = m->end, k = 0;
+    int32_t c;
+    if (m->waiting) {
+        m->waiting = false;
+        *g = m->next;
+        return true;
     }
-    if (pattern && !(st.re = regex_new(pattern, literal, where, e)))
-        return -1;
-    t->pre = xreallocarray(t->pre, (size_t)t->npre + 1, sizeof *t->pre);
+    while (a < n) {
+        k = utf8_next(s + a, &c);
+        if (is(c))
+            break;
+        a += k;
+    }
+    if (a == n && m->end == n)
+        return false;
+    struct segment gap = {m->end, a, false}, match = {a, a < n ? a + k : n, true};
+    m->end = match.b;
+    m->waiting = gap.b > gap.a && a < n;
+    m->next = match;
+    *g = gap.b > gap.a ? gap : match;
+    return true;
+}
+
+/* A scanner's pieces are matches without gaps. */
+static void run_scan(struct encoder *x, const struct scan *scan, int k, const char *s, size_t n,
+                     bool first) {
+    for (size_t at = 0, len; at < n && !x->failed; at += len) {
+        len = scan_next(scan, s, n, at);
+        encode_step(x, k + 1, s + at, len, first && at == 0);
+    }
+}
+
+static void run_split(struct encoder *x, const struct pre_step *st, int k, const char *s,
+                      size_t n, bool first) {
+    const bool isolated = st->behavior->feed == feed_isolated;
+    if (st->re && st->re->scan && (isolated || (st->invert && st->behavior->feed == feed_removed))) {
+        run_scan(x, st->re->scan, k, s, n, first);
+        return;
+    }
+    struct splitter p = {.x = x, .k = k, .s = s, .first = first};
+    struct matching m = {0};
+    struct segment g;
+    while (st->re ? regex_next(st->re, x, s, n, &m, &g) : class_next(st->is, s, n, &m, &g)) {
+        g.match ^= st->invert;
+        st->behavior->feed(&p, g);
+    }
+    if (p.holding)
+        emit(&p, p.held);
+}
+
+static void run_prefix(struct encoder *x, const struct pre_step *st, int k, const char *s,
+                       size_t n, bool first) {
+    (void)st;
+    struct str *out = &x->piece[k];
+    if (*s == ' ' || (first && x->flags & ENCODE_CONTINUES)) {
+        encode_step(x, k + 1, s, n, first);
+        return;
+    }
+    out->len = 0;
+    str_addc(out, ' ');
+    str_addn(out, s, n);
+    encode_step(x, k + 1, out->s, out->len, first);
+}
+
+static void run_letters(struct encoder *x, const struct pre_step *st, int k, const char *s,
+                        size_t n, bool first) {
+    (void)st;
+    struct str *out = &x->piece[k];
+    out->len = 0;
+    byte_letters(s, n, out);
+    encode_step(x, k + 1, out->s, out->len, first);
+}
+
+/* Blanks become marks, and the piece gets one at its beginning. */
+static void run_metaspace(struct encoder *x, const struct pre_step *st, int k, const char *s,
+                          size_t n, bool first) {
+    struct str *out = &x->piece[k];
+    const size_t mark = strlen(st->mark);
+    const bool starts = *s == ' ' || (n >= mark && memcmp(s, st->mark, mark) == 0);
+    const bool wanted = st->prepend == PREPEND_ALWAYS || (st->prepend == PREPEND_FIRST && first);
+    out->len = 0;
+    if (wanted && !starts && !(first && x->flags & ENCODE_CONTINUES))
+        str_addn(out, st->mark, mark);
+    for (size_t at = 0; at < n;) {
+        const char *blank = memchr(s + at, ' ', n - at);
+        size_t end = blank ? (size_t)(blank - s) : n;
+        str_addn(out, s + at, end - at);
+        if (blank)
+            str_addn(out, st->mark, mark);
+        at = end + 1;
+    }
+    encode_step(x, k + 1, out->s, out->len, first);
+}
+
+/* Runs of \w, and runs of what is neither \w nor blank. */
+static void run_whitespace(struct encoder *x, const struct pre_step *st, int k, const char *s,
+                           size_t n, bool first) {
+    (void)st;
+    size_t a = 0, b, len;
+    int32_t c;
+    for (; a < n && !x->failed; a = b) {
+        b = a + utf8_next(s + a, &c);
+        if (char_is_space(c))
+            continue;
+        const bool word = char_is_word(c);
+        for (; b < n; b += len) {
+            len = utf8_next(s + b, &c);
+            if (char_is_space(c) || char_is_word(c) != word)
+                break;
+        }
+        encode_step(x, k + 1, s + a, b - a, first && a == 0);
+    }
+}
+
+void encode_step(struct encoder *x, int k, const char *s, size_t n, bool first) {
+    if (k < x->t->npre)
+        x->t->pre[k].run(x, &x->t->pre[k], k, s, n, first);
+    else
+        encode_words(x, s, n);
+}
+
+/* ---- reading ---- */
+static int add_step(struct tokenizer *t, struct pre_step st) {
+    t->pre = xreallocarray(t->pre, (size_t)t->npre + 2, sizeof *t->pre);
+    if (t->byte_level)
+        t->pre[t->npre++] = (struct pre_step){.run = run_letters};
+    t->byte_level = false;
     t->pre[t->npre++] = st;
     return 0;
+}
+
+static int add_class(struct tokenizer *t, bool (*is)(int32_t c), const char *behavior,
+                     const char *pattern, const char *where, struct err *e) {
+    struct pre_step st = {.run = run_split, .is = is, .pattern = pattern,
+                          .behavior = find_behavior(behavior, where, e)};
+    return st.behavior ? add_step(t, st) : -1;
+}
+
+static int add_regex(struct tokenizer *t, struct regex *re, const char *behavior, bool invert,
+                     bool shown, const char *where, struct err *e) {
+    if (!re)
+        return -1;
+    struct pre_step st = {.run = run_split, .re = re, .invert = invert,
+                          .pattern = shown ? re->pattern : NULL,
+                          .behavior = find_behavior(behavior, where, e)};
+    if (!st.behavior) {
+        regex_free(re);
+        return -1;
+    }
+    return add_step(t, st);
 }
 
 /* GPT-2's own step: cut by its pattern, then letters for bytes. trim_offsets concerns offsets. */
@@ -249,28 +269,28 @@ static int parse_byte_level(struct tokenizer *t, const json_t *j, const char *wh
     if (json_only_keys(j, where, keys, e) < 0 ||
         json_bool(j, "add_prefix_space", true, where, &prefix, e) < 0 ||
         json_bool(j, "trim_offsets", true, where, &trim, e) < 0 ||
-        json_bool(j, "use_regex", true, where, &use_regex, e) < 0 ||
-        add_split(t, use_regex ? GPT2_PATTERN : NULL, false, "Isolated", false, prefix, where,
-                  e) < 0)
+        json_bool(j, "use_regex", true, where, &use_regex, e) < 0)
         return -1;
-    t->byte_level = true;
+    if (t->letters)
+        return err_set(e, "%s: expected one ByteLevel, got a second: letters of letters", where);
+    if (prefix)
+        add_step(t, (struct pre_step){.run = run_prefix});
+    if (use_regex && add_regex(t, regex_new(GPT2_PATTERN, false, where, e), "Isolated", false, true,
+                               where, e) < 0)
+        return -1;
+    t->byte_level = t->letters = true;
     return 0;
 }
 
 static int parse_split(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
     static const char *const keys[] = {"type", "pattern", "behavior", "invert", NULL};
-    const json_t *p = json_object_get(j, "pattern");
-    const char *text = json_string_value(json_object_get(p, "String"));
-    const char *regex = json_string_value(json_object_get(p, "Regex")), *behavior;
+    const char *behavior;
     bool invert;
     if (json_only_keys(j, where, keys, e) < 0 ||
         json_bool(j, "invert", false, where, &invert, e) < 0 ||
         json_text(j, "behavior", where, &behavior, e) < 0)
         return -1;
-    if (json_object_size(p) != 1 || !(regex ? *regex : text && *text))
-        return err_set(e, "%s.pattern: expected {\"String\": ...} or {\"Regex\": ...}, not empty, "
-                       "got %s", where, json_kind(p));
-    return add_split(t, regex ? regex : text, !regex, behavior, invert, false, where, e);
+    return add_regex(t, json_pattern(j, where, e), behavior, invert, true, where, e);
 }
 
 static int parse_digits(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
@@ -279,8 +299,90 @@ static int parse_digits(struct tokenizer *t, const json_t *j, const char *where,
     if (json_only_keys(j, where, keys, e) < 0 ||
         json_bool(j, "individual_digits", false, where, &individual, e) < 0)
         return -1;
-    const char *behavior = individual ? "Isolated" : "Contiguous";
-    return add_split(t, "\\p{N}", false, behavior, false, false, where, e);
+    return add_class(t, char_is_number, individual ? "Isolated" : "Contiguous",
+                     individual ? "\\p{N}" : "\\p{N}+", where, e);
+}
+
+static int parse_punctuation(struct tokenizer *t, const json_t *j, const char *where,
+                             struct err *e) {
+    static const char *const keys[] = {"type", "behavior", NULL};
+    const char *behavior;
+    if (json_only_keys(j, where, keys, e) < 0 ||
+        json_text(j, "behavior", where, &behavior, e) < 0)
+        return -1;
+    return add_class(t, char_is_punctuation, behavior ? behavior : "Isolated", NULL, where, e);
+}
+
+static int parse_whitespace_split(struct tokenizer *t, const json_t *j, const char *where,
+                                  struct err *e) {
+    static const char *const keys[] = {"type", NULL};
+    if (json_only_keys(j, where, keys, e) < 0)
+        return -1;
+    return add_class(t, char_is_space, "Removed", NULL, where, e);
+}
+
+static int parse_bert(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
+    if (parse_whitespace_split(t, j, where, e) < 0)
+        return -1;
+    return add_class(t, char_is_punctuation, "Isolated", NULL, where, e);
+}
+
+static int parse_whitespace(struct tokenizer *t, const json_t *j, const char *where,
+                            struct err *e) {
+    static const char *const keys[] = {"type", NULL};
+    if (json_only_keys(j, where, keys, e) < 0)
+        return -1;
+    return add_step(t, (struct pre_step){.run = run_whitespace});
+}
+
+static int parse_delimiter(struct tokenizer *t, const json_t *j, const char *where,
+                           struct err *e) {
+    static const char *const keys[] = {"type", "delimiter", NULL};
+    const char *text;
+    if (json_only_keys(j, where, keys, e) < 0 || json_char(j, "delimiter", where, &text, e) < 0)
+        return -1;
+    return add_regex(t, regex_new(text, true, where, e), "Removed", false, true, where, e);
+}
+
+int metaspace_scheme(const json_t *j, const char *where, int *scheme, struct err *e) {
+    static const char *const names[] = {[PREPEND_NEVER] = "never", [PREPEND_FIRST] = "first",
+                                        [PREPEND_ALWAYS] = "always"};
+    const char *name;
+    bool prefix;
+    *scheme = PREPEND_ALWAYS;
+    if (json_text(j, "prepend_scheme", where, &name, e) < 0 ||
+        json_bool(j, "add_prefix_space", true, where, &prefix, e) < 0)
+        return -1;
+    for (*scheme = PREPEND_ALWAYS; name && *scheme >= 0 && strcmp(names[*scheme], name) != 0;)
+        --*scheme;
+    if (*scheme < 0)
+        return err_set(e, "%s.prepend_scheme: expected always, first or never, got \"%.40s\"",
+                       where, name);
+    if (!prefix && name && *scheme != PREPEND_NEVER)
+        return err_set(e, "%s.add_prefix_space: false does not go with prepend_scheme \"%s\"",
+                       where, name);
+    if (!prefix)                            // the older key
+        *scheme = PREPEND_NEVER;
+    return 0;
+}
+
+static int parse_metaspace(struct tokenizer *t, const json_t *j, const char *where,
+                           struct err *e) {
+    static const char *const keys[] = {"type", "replacement", "prepend_scheme", "split",
+                                       "add_prefix_space", "str_rep", NULL};
+    struct pre_step st = {.run = run_metaspace};
+    const char *mark;
+    bool split;
+    if (json_only_keys(j, where, keys, e) < 0 ||
+        json_char(j, "replacement", where, &mark, e) < 0 ||
+        metaspace_scheme(j, where, &st.prepend, e) < 0 ||
+        json_bool(j, "split", true, where, &split, e) < 0)
+        return -1;
+    memcpy(st.mark, mark, strlen(mark) + 1);
+    add_step(t, st);
+    if (!split)
+        return 0;
+    return add_regex(t, regex_new(mark, true, where, e), "MergedWithNext", false, false, where, e);
 }
 
 static int parse_sequence(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
@@ -294,13 +396,26 @@ const struct stage_kind pre_tokenizer_table[] = {
     {"ByteLevel", parse_byte_level},
     {"Split", parse_split},
     {"Digits", parse_digits},
+    {"Metaspace", parse_metaspace},
+    {"Punctuation", parse_punctuation},
+    {"Whitespace", parse_whitespace},
+    {"WhitespaceSplit", parse_whitespace_split},
+    {"BertPreTokenizer", parse_bert},
+    {"CharDelimiterSplit", parse_delimiter},
     {"Sequence", parse_sequence},
     {NULL, NULL},
 };
 
-void encode_step(struct encoder *x, int k, const char *s, size_t n) {
-    if (k < x->t->npre)
-        x->t->pre[k].run(x, &x->t->pre[k], k, s, n);
-    else
-        x->t->model->encode(x, s, n);
+const char *tokenizer_split_pattern(const struct tokenizer *t, int i) {
+    for (int k = 0; k < t->npre; k++)
+        if (t->pre[k].pattern && i-- == 0)
+            return t->pre[k].pattern;
+    return NULL;
+}
+
+bool tokenizer_prefix_space(const struct tokenizer *t) {
+    for (int k = 0; k < t->npre; k++)
+        if (t->pre[k].run == run_prefix || t->pre[k].prepend != PREPEND_NEVER)
+            return true;
+    return norm_prepends(t);
 }

@@ -1,39 +1,75 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * tokenizer_text.c — text below the tokenizer: UTF-8, classes of characters, GPT-2's byte
- * letters, and the normalizer stage.
+ * tokenizer_text.c — text below the tokenizer: UTF-8 and GPT-2's byte letters.
  *
  * Regular expressions and normal forms are defined on valid UTF-8 only. Text is therefore cut into
  * stretches that are valid throughout or nowhere; the second kind goes to the model as bytes, so
- * that any input survives a round trip. Replacing bad bytes by U+FFFD is refused: it changes the
- * data.
- *
- * Normal forms are utf8proc's (Unicode 15). 54 code points, marks newer than the tables of
- * Hugging Face tokenizers, come out differently.
+ * that any input survives a round trip. Replacing bad bytes by U+FFFD is refused on the way in: it
+ * changes the data. On the way out it is offered, in the Unicode standard's way: one U+FFFD for
+ * each longest beginning of a character, or for each single byte that begins none.
  */
 #include "model/tokenizer_impl.h"
 
 #include <string.h>
-#include <utf8proc.h>
 
-/* Bytes of the character at s; 0: not valid. */
-static size_t utf8_char(const char *s, size_t n, int32_t *c) {
-    if (n && (uint8_t)*s < 0x80) {
-        *c = (uint8_t)*s;
-        return 1;
+static bool is_tail(uint8_t b) {
+    return (b & 0xC0) == 0x80;
+}
+
+/* The character at s: its bytes when it is whole; else minus the bytes that could begin one (at
+ * least 1), and *need is how many it takes. Table 3-7 of the Unicode standard. */
+static int character(const uint8_t *s, size_t n, int *need) {
+    uint8_t b = s[0];
+    *need = b < 0x80 ? 1 : b < 0xC2 ? 0 : b < 0xE0 ? 2 : b < 0xF0 ? 3 : b < 0xF5 ? 4 : 0;
+    if (*need < 2)
+        return *need ? 1 : -1;
+    uint8_t lo = b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80;
+    uint8_t hi = b == 0xED ? 0x9F : b == 0xF4 ? 0x8F : 0xBF;
+    if (n < 2 || s[1] < lo || s[1] > hi)
+        return -1;
+    for (int i = 2; i < *need; i++)
+        if ((size_t)i >= n || !is_tail(s[i]))
+            return -i;
+    return *need;
+}
+
+size_t utf8_char(const char *s, size_t n, int32_t *c) {
+    int need, k = n ? character((const uint8_t *)s, n, &need) : 0;
+    if (k <= 0)
+        return 0;
+    return utf8_next(s, c);
+}
+
+/* Bytes of ASCII at s, counted in eights where they are many. */
+static size_t ascii_run(const char *s, size_t n) {
+    size_t at = 0;
+    uint64_t word;
+    for (; at + 8 <= n; at += 8) {
+        memcpy(&word, s + at, 8);
+        if (word & 0x8080808080808080u)
+            break;
     }
-    utf8proc_ssize_t k =
-        utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)MIN(n, 4), c);
-    return k > 0 ? (size_t)k : 0;
+    while (at < n && (uint8_t)s[at] < 0x80)
+        at++;
+    return at;
 }
 
 size_t utf8_stretch(const char *s, size_t n, bool *valid) {
-    int32_t c;
-    size_t at = 0, k = utf8_char(s, n, &c);
-    *valid = k > 0;
-    while (at < n && (k > 0) == *valid) {
-        at += *valid ? k : 1;
-        k = utf8_char(s + at, n - at, &c);
+    const uint8_t *b = (const uint8_t *)s;
+    size_t at = 0;
+    int need, k;
+    *valid = n && character(b, n, &need) > 0;
+    while (at < n) {
+        if (b[at] < 0x80) {
+            if (!*valid)
+                break;
+            at += ascii_run(s + at, n - at);
+            continue;
+        }
+        k = character(b + at, n - at, &need);
+        if ((k > 0) != *valid)
+            break;
+        at += *valid ? (size_t)k : 1;
     }
     return at;
 }
@@ -51,53 +87,46 @@ size_t utf8_complete(const char *s, size_t n) {
     return n;
 }
 
+size_t utf8_repair(const char *s, size_t n, bool more, struct str *out) {
+    for (size_t at = 0; at < n;) {
+        bool valid;
+        int need, k;
+        size_t run = utf8_stretch(s + at, n - at, &valid);
+        if (valid) {
+            str_addn(out, s + at, run);
+            at += run;
+            continue;
+        }
+        k = -character((const uint8_t *)s + at, n - at, &need);
+        if (more && at + (size_t)k == n && k < need)
+            return (size_t)k;
+        str_add(out, "\xEF\xBF\xBD");
+        at += (size_t)k;
+    }
+    return 0;
+}
+
 char *utf8_clean(const char *s, size_t n) {
     struct str out = {0};
-    while (n) {
-        bool valid;
-        size_t k = utf8_stretch(s, n, &valid);
-        if (valid)
-            str_addn(&out, s, k);
-        for (size_t i = 0; !valid && i < k; i++)
-            str_add(&out, "\xEF\xBF\xBD");
-        s += k;
-        n -= k;
-    }
+    utf8_repair(s, n, false, &out);
     return str_detach(&out);
 }
 
-int32_t char_before(const char *s, size_t at) {
-    size_t k = at - 1;
-    while (k > 0 && ((uint8_t)s[k] & 0xC0) == 0x80)
-        k--;
-    int32_t c = -1;
-    utf8_char(s + k, at - k, &c);
-    return c;
+void utf8_add(struct str *out, int32_t c) {
+    char b[4];
+    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    static const uint8_t lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    for (size_t i = n - 1; i > 0; i--, c >>= 6)
+        b[i] = (char)(0x80 | (c & 0x3F));
+    b[0] = (char)(lead[n] | c);
+    str_addn(out, b, n);
 }
 
-int32_t char_after(const char *s, size_t n, size_t at) {
-    int32_t c = -1;
-    utf8_char(s + at, n - at, &c);
-    return c;
-}
-
-bool char_is_space(int32_t c) {
-    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-           c == 0x205F || c == 0x3000;
-}
-
-/* UTS 18: alphabetic, marks, decimal digits, connector punctuation, join controls. The circled and
- * squared letters are alphabetic although their category is So. */
-bool char_is_word(int32_t c) {
-    static const unsigned classes =
-        1u << UTF8PROC_CATEGORY_LU | 1u << UTF8PROC_CATEGORY_LL | 1u << UTF8PROC_CATEGORY_LT |
-        1u << UTF8PROC_CATEGORY_LM | 1u << UTF8PROC_CATEGORY_LO | 1u << UTF8PROC_CATEGORY_NL |
-        1u << UTF8PROC_CATEGORY_MN | 1u << UTF8PROC_CATEGORY_MC | 1u << UTF8PROC_CATEGORY_ME |
-        1u << UTF8PROC_CATEGORY_ND | 1u << UTF8PROC_CATEGORY_PC;
-    return classes >> utf8proc_category(c) & 1u || c == 0x200C || c == 0x200D ||
-           (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
-           (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+size_t utf8_back(const char *s, size_t at) {
+    at--;
+    while (at > 0 && is_tail((uint8_t)s[at]))
+        at--;
+    return at;
 }
 
 /* ---- byte letters: 0x21-0x7E, 0xA1-0xAC, 0xAE-0xFF stand for themselves, the other 68 bytes in
@@ -123,76 +152,6 @@ int letter_byte(int32_t c) {
 }
 
 void byte_letters(const char *s, size_t n, struct str *out) {
-    for (size_t i = 0; i < n; i++) {
-        int32_t c = byte_letter((uint8_t)s[i]);             // at most U+0143: one or two bytes
-        if (c >= 0x80)
-            str_addc(out, (char)(0xC0 | c >> 6));
-        str_addc(out, (char)(c < 0x80 ? c : 0x80 | (c & 0x3F)));
-    }
-}
-
-/* ---- normalizers ---- */
-static char *run_form(const struct norm_step *st, const char *s, size_t n, size_t *len) {
-    utf8proc_uint8_t *out = NULL;
-    utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &out,
-                                      (utf8proc_option_t)st->options);
-    if (k < 0)
-        BUG("normalizer: %s", utf8proc_errmsg(k));          // text is valid, memory is there
-    struct str copy = {0};
-    str_addn(&copy, (const char *)out, (size_t)k);
-    free(out);
-    *len = copy.len;
-    return str_detach(&copy);
-}
-
-static int add_form(struct tokenizer *t, const json_t *j, const char *where, int options,
-                    struct err *e) {
-    static const char *const keys[] = {"type", NULL};
-    if (json_only_keys(j, where, keys, e) < 0)
-        return -1;
-    t->norm = xreallocarray(t->norm, (size_t)t->nnorm + 1, sizeof *t->norm);
-    t->norm[t->nnorm++] = (struct norm_step){run_form, UTF8PROC_STABLE | options};
-    return 0;
-}
-
-static int parse_nfc(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
-    return add_form(t, j, where, UTF8PROC_COMPOSE, e);
-}
-static int parse_nfd(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
-    return add_form(t, j, where, UTF8PROC_DECOMPOSE, e);
-}
-static int parse_nfkc(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
-    return add_form(t, j, where, UTF8PROC_COMPOSE | UTF8PROC_COMPAT, e);
-}
-static int parse_nfkd(struct tokenizer *t, const json_t *j, const char *where, struct err *e) {
-    return add_form(t, j, where, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, e);
-}
-static int parse_norm_sequence(struct tokenizer *t, const json_t *j, const char *where,
-                               struct err *e) {
-    static const char *const keys[] = {"type", "normalizers", NULL};
-    if (json_only_keys(j, where, keys, e) < 0)
-        return -1;
-    return stage_parse_list(normalizer_table, t, j, "normalizers", where, e);
-}
-
-const struct stage_kind normalizer_table[] = {
-    {"NFC", parse_nfc},
-    {"NFD", parse_nfd},
-    {"NFKC", parse_nfkc},
-    {"NFKD", parse_nfkd},
-    {"Sequence", parse_norm_sequence},
-    {NULL, NULL},
-};
-
-char *normalize(const struct tokenizer *t, const char *s, size_t n, size_t *len) {
-    struct str copy = {0};
-    str_addn(&copy, s, n);
-    char *text = str_detach(&copy);
-    *len = n;
-    for (int i = 0; i < t->nnorm; i++) {
-        char *next = t->norm[i].run(&t->norm[i], text, *len, len);
-        free(text);
-        text = next;
-    }
-    return text;
+    for (size_t i = 0; i < n; i++)
+        utf8_add(out, byte_letter((uint8_t)s[i]));
 }

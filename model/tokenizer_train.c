@@ -15,7 +15,10 @@
  */
 #include "model/tokenizer_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "model/tokenizer_scan.h"
 
 struct word {
     int32_t *sym;                           /* ids, shrinking as merges are applied */
@@ -69,33 +72,22 @@ static void add_word(struct trainer *r, const char *s, size_t n, struct str *let
         w->sym[i] = (uint8_t)s[i];          // letters' ids are set once all words are there
 }
 
-static int count_words(struct trainer *r, const char *const *texts, const size_t *lens, int n,
-                       struct err *e) {
-    pcre2_code *re = regex_new(GPT2_PATTERN, false, "tokenizer", e);
-    if (!re)
-        return -1;
-    pcre2_match_data *md = pcre2_match_data_create(1, NULL);
-    struct segments seg = {0};
+static void count_words(struct trainer *r, const char *const *texts, const size_t *lens, int n) {
+    const struct scan *scan = scan_find(GPT2_PATTERN);
     struct str letters = {0};
+    if (!scan)
+        BUG("no scanner for %s", GPT2_PATTERN);
     for (int i = 0; i < n; i++)
         for (size_t at = 0, k; at < lens[i]; at += k) {
             bool valid;
             const char *s = texts[i] + at;
             k = utf8_stretch(s, lens[i] - at, &valid);
-            if (!valid) {
-                add_word(r, s, k, &letters);
-                continue;
+            for (size_t a = 0, len; a < k; a += len) {
+                len = valid ? scan_next(scan, s, k, a) : k;
+                add_word(r, s + a, len, &letters);
             }
-            regex_segments(re, md, s, k, &seg);
-            for (int j = 0; j < seg.n; j++)
-                if (seg.v[j].b > seg.v[j].a)
-                    add_word(r, s + seg.v[j].a, seg.v[j].b - seg.v[j].a, &letters);
         }
     str_release(&letters);
-    free(seg.v);
-    pcre2_match_data_free(md);
-    pcre2_code_free(re);
-    return 0;
 }
 
 /* ---- pairs ---- */
@@ -220,8 +212,8 @@ static void learn_merges(struct trainer *r, int vocab_size) {
         struct pair p = r->pairs[best];     // the array may move below
         int32_t a = (int32_t)(p.key >> 32), b = (int32_t)(p.key & UINT32_MAX);
         whole.len = 0;
-        str_add(&whole, r->vocab.token[a]);
-        str_add(&whole, r->vocab.token[b]);
+        str_add(&whole, vocab_text(&r->vocab, a, NULL));
+        str_add(&whole, vocab_text(&r->vocab, b, NULL));
         // "ab" + "c" and "a" + "bc" are one token
         int32_t c = vocab_find(&r->vocab, whole.s, whole.len);
         if (c < 0) {
@@ -230,7 +222,7 @@ static void learn_merges(struct trainer *r, int vocab_size) {
         }
         if (!p.merged) {
             struct str line = {0};
-            str_addf(&line, "%s %s", r->vocab.token[a], r->vocab.token[b]);
+            str_addf(&line, "%s %s", vocab_text(&r->vocab, a, NULL), vocab_text(&r->vocab, b, NULL));
             json_array_append_new(r->merges, json_string(line.s));
             str_release(&line);
         }
@@ -251,7 +243,7 @@ static void learn_merges(struct trainer *r, int vocab_size) {
 static json_t *result_json(struct trainer *r, const char *const *specials, int nspecials) {
     json_t *vocab = json_object(), *added = json_array();
     for (int i = 0; i < r->vocab.size; i++)
-        json_object_set_new(vocab, r->vocab.token[i], json_integer(i));
+        json_object_set_new(vocab, vocab_text(&r->vocab, i, NULL), json_integer(i));
     for (int i = 0; i < nspecials; i++)
         json_array_append_new(
             added, json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", r->vocab.size + i,
@@ -320,16 +312,14 @@ struct tokenizer *tokenizer_train(const char *const *texts, const size_t *lens, 
         return NULL;
     }
     struct trainer r = {.merges = json_array()};
-    struct tokenizer *t = NULL;
-    if (count_words(&r, texts, lens, n, e) == 0) {
-        add_letters(&r);
-        learn_merges(&r, vocab_size - nspecials);
-        json_t *root = result_json(&r, specials, nspecials);
-        char *text = json_dumps(root, JSON_INDENT(2));
-        t = tokenizer_parse(text, strlen(text), "tokenizer", e);
-        free(text);
-        json_decref(root);
-    }
+    count_words(&r, texts, lens, n);
+    add_letters(&r);
+    learn_merges(&r, vocab_size - nspecials);
+    json_t *root = result_json(&r, specials, nspecials);
+    char *text = json_dumps(root, JSON_INDENT(2));
+    struct tokenizer *t = tokenizer_parse(text, strlen(text), "tokenizer", e);
+    free(text);
+    json_decref(root);
     release(&r);
     return t;
 }

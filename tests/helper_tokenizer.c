@@ -79,7 +79,7 @@ void assert_round_trip(const struct tokenizer *t, const char *s, size_t n) {
 void naive_bpe(const struct tokenizer *t, const char *s, size_t n, struct ids *out) {
     out->n = 0;
     for (size_t i = 0; i < n; i++)
-        ids_add(out, t->byte_id[(uint8_t)s[i]]);
+        ids_add(out, t->letter_id[(uint8_t)s[i]]);
     for (;;) {
         const struct merge *best = NULL;
         int at = 0;
@@ -96,4 +96,18 @@ void naive_bpe(const struct tokenizer *t, const char *s, size_t n, struct ids *o
         memmove(out->v + at + 1, out->v + at + 2, (size_t)(out->n - at - 2) * sizeof *out->v);
         out->n--;
     }
+}
+
+char *split_letters(const struct tokenizer *t, const struct regex *re, const char *s) {
+    struct encoder *x = encoder_take(t);
+    struct matching m = {0};
+    struct segment g;
+    struct str out = {0};
+    while (regex_next(re, x, s, strlen(s), &m, &g))
+        if (g.b > g.a) {
+            str_add(&out, out.len ? "|" : "");
+            byte_letters(s + g.a, g.b - g.a, &out);
+        }
+    encoder_give(x);
+    return str_detach(&out);
 }

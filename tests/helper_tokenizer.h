@@ -23,4 +23,7 @@ void assert_pieces(const struct tokenizer *t, const char *text, bool parse_speci
 void assert_round_trip(const struct tokenizer *t, const char *s, size_t n);
 /* Byte-pair encoding by its definition: a rescan for the lowest rank after every merge. */
 void naive_bpe(const struct tokenizer *t, const char *s, size_t n, struct ids *out);
+/* Matches of the expression and the gaps between them, in byte letters, joined by "|"; caller
+ * frees. */
+char *split_letters(const struct tokenizer *t, const struct regex *re, const char *s);
 #endif

@@ -35,7 +35,7 @@ static void write_model(const char *name, bool broken) {
     size_t lens[ARRAY_LEN(texts)];
     for (size_t i = 0; i < ARRAY_LEN(texts); i++)
         lens[i] = strlen(texts[i]);
-    const struct chat_template *chat = chat_find("keel");
+    const struct chat_format *chat = chat_find("keel");
     int specials = 0;
     while (chat->specials[specials])
         specials++;

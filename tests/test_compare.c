@@ -361,7 +361,7 @@ static void make_world(void) {
     size_t lens[3];
     for (int i = 0; i < 3; i++)
         lens[i] = strlen(texts[i]);
-    const struct chat_template *chat = chat_find("keel");
+    const struct chat_format *chat = chat_find("keel");
     int specials = 0;
     while (chat->specials[specials])
         specials++;

@@ -17,7 +17,7 @@ static int setup(void **state) {
     (void)state;
     const char *specials[64] = {"<eos>"};
     int n = 1;
-    for (const struct chat_template *c = chat_table; c->name; c++)
+    for (const struct chat_format *c = chat_table; c->name; c++)
         for (const char *const *s = c->specials; *s && n < 64; s++) {
             int i = 0;
             while (i < n && strcmp(specials[i], *s) != 0)
@@ -48,10 +48,23 @@ static struct data_opts options(enum data_need need) {
     return (struct data_opts){.need = need, .completion_only = true, .eos_id = eos_id()};
 }
 
+static struct chat *open_chat(const char *name) {
+    struct err e = {0};
+    json_t *specials = json_pack("{s:s}", "eos_token", "<eos>");
+    struct chat *c = chat_new(chat_find(name)->jinja, name, tok, specials, &e);
+    json_decref(specials);
+    if (!c)
+        fail_msg("%s", e.msg);
+    return c;
+}
+
 static struct dataset *load_item(const char *item, const char *chat, const struct data_opts *o,
                                  struct err *e) {
     char *v[] = {(char *)(uintptr_t)item};
-    return dataset_load(&(struct strlist){v, 1}, chat_find(chat), tok, o, e);
+    struct chat *c = open_chat(chat);
+    struct dataset *d = dataset_load(&(struct strlist){v, 1}, c, tok, o, e);
+    chat_free(c);
+    return d;
 }
 
 /* Writes rows.jsonl and loads it. */
@@ -193,7 +206,7 @@ static void test_templates(void **state) {
     (void)state;
     const char *row = "{\"prompt\": \"how do i bake?\", \"completion\": \"take water\"}\n";
     int n = 0;
-    for (const struct chat_template *c = chat_table; c->name; c++, n++) {
+    for (const struct chat_format *c = chat_table; c->name; c++, n++) {
         struct data_opts o = options(NEED_COMPLETION);
         struct dataset *whole = must_load(row, c->name, &o);
         o.need = NEED_PROMPT;
@@ -202,7 +215,7 @@ static void test_templates(void **state) {
         assert_int_equal(w->prompt_len, p->n);
         assert_memory_equal(w->ids, p->ids, (size_t)p->n * sizeof *p->ids);
         char *learnt = text_of(w, true);
-        assert_int_equal(strncmp(learnt, "take water", 10), 0);
+        assert_contains(learnt, "take water");
         assert_true(strlen(learnt) > 10);           // and the end of the turn
         assert_string_equal(whole->ex[0].prompt, "how do i bake?");
         assert_string_equal(whole->ex[0].completion, "take water");
@@ -282,19 +295,23 @@ static void test_errors(void **state) {
     struct err e = {0};
     assert_null(load_item(test_path("absent.jsonl"), "keel", &o, &e));
     assert_contains(e.msg, "absent.jsonl");
-    test_write(test_path("rows.jsonl"), "{\"prompt\": \"a\", \"completion\": \"b\"}\n");
-    assert_null(load_item(test_path("rows.jsonl"), "no such template", &o, &e));
-    assert_contains(e.msg, "chat_template");
 }
 
 /* Text that was templated already, BOS included, for every template that opens with something. */
 static void test_double_template(void **state) {
     (void)state;
     int tried = 0;
-    for (const struct chat_template *c = chat_table; c->name; c++) {
-        const char *open = *c->bos ? c->bos : c->user_pre;
-        if (!*open)
+    for (const struct chat_format *c = chat_table; c->name; c++) {
+        struct err none = {0};
+        struct chat *chat = open_chat(c->name);
+        json_t *request = json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", "");
+        char *open = chat_text(chat, request, NULL, &none);
+        json_decref(request);
+        chat_free(chat);
+        if (!*open) {
+            free(open);
             continue;
+        }
         json_t *row = json_pack("{s:s+, s:s}", "prompt", open, "hello", "completion", "yes");
         char *text = json_dumps(row, 0);
         struct data_opts o = options(NEED_COMPLETION);
@@ -302,6 +319,7 @@ static void test_double_template(void **state) {
         assert_null(load_text(text, c->name, &o, &e));
         assert_contains(e.msg, "adds itself");
         free(text);
+        free(open);
         json_decref(row);
         tried++;
     }
@@ -399,7 +417,9 @@ static void test_several_files(void **state) {
                  (char *)(uintptr_t)test_path("two.jsonl")};
     struct data_opts o = options(NEED_PROMPT);
     struct err e = {0};
-    struct dataset *d = dataset_load(&(struct strlist){v, 2}, chat_find("none"), tok, &o, &e);
+    struct chat *chat = open_chat("none");
+    struct dataset *d = dataset_load(&(struct strlist){v, 2}, chat, tok, &o, &e);
+    chat_free(chat);
     assert_non_null(d);
     assert_int_equal(d->n, 3);
     assert_int_equal(d->nfiles, 2);

@@ -312,24 +312,23 @@ static void test_utf8(void **state) {
 static void test_naive_twin(void **state) {
     (void)state;
     struct tokenizer *t = train_sample(330);
-    struct encoder x = {.t = t};
+    struct encoder *x = encoder_take(t);
     struct ids fast = {0}, slow = {0};
     struct rng *r = rng_new(2);
-    x.out = &fast;
+    x->out = &fast;
     for (int i = 0; i < 400; i++) {
         char buf[90];
         size_t n = 1 + rng_below(r, sizeof buf);
         for (size_t k = 0; k < n; k++)
             buf[k] = "helo wrdtha"[rng_below(r, 11)];
         fast.n = 0;
-        t->model->encode(&x, buf, n);
+        t->model->encode(x, buf, n);
         naive_bpe(t, buf, n, &slow);
         assert_int_equal(fast.n, slow.n);
         assert_memory_equal(fast.v, slow.v, (size_t)slow.n * sizeof *slow.v);
     }
     rng_free(r);
-    free(x.sym);
-    free(x.heap);
+    encoder_give(x);
     ids_release(&fast);
     ids_release(&slow);
     tokenizer_free(t);

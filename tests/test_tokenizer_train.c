@@ -46,14 +46,16 @@ static void naive_train(const char *text, int merges, struct str *out) {
     struct err e = {0};
     struct tokenizer *letters = train_one("", 0, &e);
     assert_non_null(letters);
-    pcre2_code *re = regex_new(GPT2_PATTERN, false, "", &e);
-    pcre2_match_data *md = pcre2_match_data_create(1, NULL);
-    struct segments seg = {0};
-    struct ids *words;
-    regex_segments(re, md, text, strlen(text), &seg);
-    words = xcalloc((size_t)seg.n, sizeof *words);
-    for (int i = 0; i < seg.n; i++)
-        naive_bpe(letters, text + seg.v[i].a, seg.v[i].b - seg.v[i].a, &words[i]);
+    struct regex *re = regex_new(GPT2_PATTERN, false, "", &e);
+    struct encoder *x = encoder_take(letters);
+    struct matching m = {0};
+    struct segment g;
+    struct ids *words = xcalloc(strlen(text), sizeof *words);
+    int nwords = 0;
+    while (regex_next(re, x, text, strlen(text), &m, &g))
+        naive_bpe(letters, text + g.a, g.b - g.a, &words[nwords++]);
+    encoder_give(x);
+    regex_free(re);
     char *token[400] = {0};
     for (int i = 0; i < 256; i++)
         token[i] = xstrdup(tokenizer_token(letters, i));
@@ -64,7 +66,7 @@ static void naive_train(const char *text, int merges, struct str *out) {
         for (int32_t a = 0; a < size; a++)
             for (int32_t b = 0; b < size; b++) {
                 int count = 0;
-                for (int i = 0; i < seg.n; i++)
+                for (int i = 0; i < nwords; i++)
                     for (int k = 0; k + 1 < words[i].n; k++)
                         count += words[i].v[k] == a && words[i].v[k + 1] == b;
                 if (count > best)
@@ -74,7 +76,7 @@ static void naive_train(const char *text, int merges, struct str *out) {
             break;
         token[size] = xasprintf("%s%s", token[ba], token[bb]);
         str_addf(out, "%s ", token[size]);
-        for (int i = 0; i < seg.n; i++) {
+        for (int i = 0; i < nwords; i++) {
             int n = 0;
             for (int k = 0; k < words[i].n; k++) {
                 bool hit = words[i].v[k] == ba && k + 1 < words[i].n && words[i].v[k + 1] == bb;
@@ -87,12 +89,9 @@ static void naive_train(const char *text, int merges, struct str *out) {
     }
     for (int i = 0; i < size; i++)
         free(token[i]);
-    for (int i = 0; i < seg.n; i++)
+    for (int i = 0; i < nwords; i++)
         ids_release(&words[i]);
     free(words);
-    free(seg.v);
-    pcre2_match_data_free(md);
-    pcre2_code_free(re);
     tokenizer_free(letters);
 }
 

@@ -552,7 +552,7 @@ static void test_refused(void **state) {
 
 /* The parent folder, data, units file and config of a run that is long enough to be killed. */
 static void write_run(void) {
-    const struct chat_template *chat = chat_find("keel");
+    const struct chat_format *chat = chat_find("keel");
     const char *text = "what is red? a colour. what is two? a number. sorry, i can not say.";
     size_t len = strlen(text);
     int nspecials = 0;

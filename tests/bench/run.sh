@@ -10,3 +10,4 @@ $c
 EOF
     ./keel bench --size "$size" --batch "$batch" --seq "$seq" --mode "$mode" --steps "$steps"
 done
+./keel bench --mode tokenize --text configs/quickstart/pretrain.jsonl --steps 3

@@ -39,6 +39,16 @@ $ keel inspect show t.safetensors --json | grep -c '"parameters": 2'
 >~ ^[1-9]
 + t.safetensors
 
+== show joins the layers of any naming
+$ a='{"h.0.attn.c_attn.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+$ b='"h.1.attn.c_attn.weight":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}   '
+$ printf '\230\0\0\0\0\0\0\0%s\0\0\200\077\0\0\300\177' "$a$b" > t.safetensors
+$ keel inspect show t.safetensors | grep c_attn
+>~ ^h\.\*\.attn\.c_attn +2 +2 100\.00% +8 B$
+>~ ^h\.0\.attn\.c_attn\.weight +F32 +\[1\] +1 +0$
+>~ ^h\.1\.attn\.c_attn\.weight +F32 +\[1\] +1 +4$
++ t.safetensors
+
 == tensor counts what is not a number
 $ h='{"a.weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}   '
 $ printf '@\0\0\0\0\0\0\0%s\0\0\200\077\0\0\300\177' "$h" > t.safetensors
