@@ -81,16 +81,17 @@ static int load_calibration(struct attribution *r, struct calibration *c, const 
     const struct data_opts o = {
         .need = NEED_COMPLETION, .max_length = cfg->max_length, .truncation = cfg->truncation,
         .completion_only = true, .max_samples = cfg->calibration.max_samples,
-        .eos_id = r->parent.eos,
+        .eos_id = r->parent.eos, .on_bad_row = cfg->on_bad_row,
     };
     c->key = key;
     c->d = dataset_load(files, r->parent.chat, r->parent.hf->tokenizer, &o, e);
-    return c->d ? 0 : err_prefix(e, "%s", key);
+    return c->d && dataset_fits(c->d, &r->parent.hf->model->cfg, e) == 0 ? 0 : err_prefix(e, "%s", key);
 }
 
 /* Damage is measured on eval.refusals and eval.utility, else on the calibration sets. */
 static int load_eval(struct attribution *r, struct err *e) {
-    if (eval_sets_load(&r->sets, r->cfg, r->parent.chat, r->parent.hf->tokenizer, r->parent.eos, e))
+    if (eval_sets_load(&r->sets, r->cfg, r->parent.chat, r->parent.hf->tokenizer, r->parent.eos, e)
+        || eval_sets_fit(&r->sets, &r->parent.hf->model->cfg, e))
         return -1;
     r->borrowed_refusals = !r->sets.refusals;
     r->borrowed_utility = !r->sets.utility;

@@ -472,8 +472,8 @@ static void add_stops(const struct vocab *v, struct gguf *g, int32_t eos) {
 
 /* What the post-processor puts around a text is BOS and EOS, or cannot be said. */
 static int add_specials(const struct vocab *v, struct gguf *g, struct err *e) {
-    int32_t some = 0;
-    while (!tokenizer_token(v->t, some))
+    int32_t some = 0;                       // an id that no template puts anywhere
+    while (some + 1 < v->n && v->type[some] != TYPE_NORMAL)
         some++;
     const struct ids text = {&some, 1, 1};
     struct ids out = {0};
@@ -481,10 +481,10 @@ static int add_specials(const struct vocab *v, struct gguf *g, struct err *e) {
     json_t *config = text_config ? json_loads(text_config, JSON_DECODE_INT_AS_REAL, NULL) : NULL;
     const struct model_config *c = v->cfg;
     tokenizer_post_process(v->t, &text, NULL, &out);
-    const int before = out.n > 1 && (out.v[0] != some || out.v[1] == some);
+    const int before = out.v[0] != some;
     const int after = out.n - 1 - before;
     int rc = -1;
-    if (after > 1 || out.v[before] != some) {
+    if (out.n < 1 + before || out.v[before] != some || after > 1) {
         refuse(v, e, "post_processor", "puts one token before a text and one behind it at most");
         goto out;
     }
@@ -498,9 +498,9 @@ static int add_specials(const struct vocab *v, struct gguf *g, struct err *e) {
     set_id(g, "padding", named_id(v, config, "pad_token", c->pad_token_id));
     gguf_set_bool(g, "tokenizer.ggml.add_bos_token", before);
     gguf_set_bool(g, "tokenizer.ggml.add_eos_token", after);
-    if (eos < 0)
-        log_warn("%s: no end token is named: llama.cpp takes id %d for it", v->path,
-                 tokenizer_byte_level(v->t) ? 11 : 2);
+    const int own = tokenizer_byte_level(v->t) ? 11 : 2;
+    if (eos < 0 && own < v->n)
+        log_warn("%s: no end token is named: llama.cpp takes id %d for it", v->path, own);
     rc = 0;
 out:
     json_decref(config);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ckpt/hf_config.h"
 #include "ckpt/jsonfile.h"
 
 /* A file's object; NULL with e->msg empty when there is none. */
@@ -132,8 +133,12 @@ out:
 }
 
 struct chat *hf_chat(const struct hf *h, const char *jinja, const char *where, struct err *e) {
-    return open_chat(h->dir, h->tokenizer, h->model ? &h->model->cfg : NULL, h->eos, h->neos, jinja,
-                     where, e);
+    struct model_config cfg;
+    if (h->model)
+        cfg = h->model->cfg;
+    else if (hf_config_parse(h->config_json, strlen(h->config_json), "config.json", &cfg, e) != 0)
+        return NULL;
+    return open_chat(h->dir, h->tokenizer, &cfg, h->eos, h->neos, jinja, where, e);
 }
 
 struct chat *hf_chat_of(const char *dir, const struct tokenizer *tok, const char *jinja,

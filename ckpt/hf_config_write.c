@@ -17,8 +17,17 @@ static char *text_and_free(json_t *root) {
     return text;
 }
 
+/* Text of a file that was read when its folder was opened. */
+static json_t *parsed_before(const char *text) {
+    struct err e = {0};
+    json_t *root = jsonfile_parse(text, strlen(text), "the folder's file", &e);
+    if (!root)
+        BUG("%s", e.msg);
+    return root;
+}
+
 char *hf_config_with_dtype(const char *text, enum dtype dtype) {
-    json_t *root = json_loads(text, 0, NULL);
+    json_t *root = parsed_before(text);
     const char *name = dtype_table[dtype].torch_name;
     const char *key = json_object_get(root, "dtype") ? "dtype" : "torch_dtype";
     const char *now = json_string_value(json_object_get(root, key));
@@ -31,7 +40,7 @@ char *hf_config_with_dtype(const char *text, enum dtype dtype) {
 }
 
 char *hf_tokenizer_config_with_chat(const char *text, const char *jinja) {
-    json_t *root = text ? json_loads(text, 0, NULL) : json_object();
+    json_t *root = text ? parsed_before(text) : json_object();
     json_object_set_new(root, "chat_template", json_string(jinja));
     return text_and_free(root);
 }

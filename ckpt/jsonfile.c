@@ -12,9 +12,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A copy in which integers of more than 18 digits end in ".0". Exporters write the float 1e30 as
+ * one (model_max_length), which JSON allows and 64 bits do not hold. */
+static char *widen_integers(const char *text, size_t len, size_t *n) {
+    struct str b = {0};
+    bool quoted = false;
+    for (size_t i = 0; i < len;) {
+        size_t digits = 0;
+        while (!quoted && i + digits < len && text[i + digits] >= '0' && text[i + digits] <= '9')
+            digits++;
+        const size_t take = digits ? digits : quoted && text[i] == '\\' && i + 1 < len ? 2 : 1;
+        quoted ^= take == 1 && text[i] == '"';
+        str_addn(&b, text + i, take);
+        const char next = i + take < len ? text[i + take] : ' ', before = i ? text[i - 1] : ' ';
+        if (digits > 18 && !strchr(".eE", next) && !strchr(".eE+", before))
+            str_add(&b, ".0");
+        i += take;
+    }
+    *n = b.len;
+    return str_detach(&b);
+}
+
 json_t *jsonfile_parse(const char *text, size_t len, const char *path, struct err *e) {
     json_error_t je;
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+    if (!root && json_error_code(&je) == json_error_numeric_overflow) {
+        char *wide = widen_integers(text, len, &len);
+        root = json_loadb(wide, len, JSON_REJECT_DUPLICATES, &je);
+        free(wide);
+    }
     if (root && !json_is_object(root)) {
         json_decref(root);
         err_set(e, "%s:1:1: expected a JSON object", path);

@@ -6,9 +6,10 @@
  * one rename. Several files may bear the names of the old ones, so an index that names the files
  * where they lie aside ("...safetensors.tmp") is put in place first: from then on the old files are
  * nobody's. Then each gets its final name as a second one (a hard link), the final index replaces
- * the first, and what is nobody's is removed, model.safetensors before all: it wins over an index.
- * On file systems without hard links files are renamed; there a crash before the final index leaves
- * a folder that does not load, never a mixture. Names and splitting as in huggingface_hub.
+ * the first, and what is nobody's is removed, with it an old model.safetensors, which wins over an
+ * index until then. On file systems without hard links files are renamed; there a crash before the
+ * final index leaves a folder that does not load, never a mixture. Names and splitting as in
+ * huggingface_hub.
  */
 #include "ckpt/shards.h"
 
@@ -257,7 +258,7 @@ static bool is_stale(const struct shards *s, const char *name) {
     return ours && !of_model;
 }
 
-/* Stale files other than the one that hides the new model, which is gone by then. */
+/* In any order: as long as an old model.safetensors is there, it alone is the model. */
 static int remove_stale(const struct shards *s, struct err *e) {
     DIR *d = opendir(s->dir);
     if (!d)
@@ -270,30 +271,18 @@ static int remove_stale(const struct shards *s, struct err *e) {
     return rc;
 }
 
-static int remove_name(const struct shards *s, const char *name, struct err *e) {
-    char *path = path_join(s->dir, name);
-    int rc = unlink(path) == 0 || errno == ENOENT ? 0 : -1;
-    if (rc != 0)
-        err_set(e, "%s: cannot remove: %s", path, strerror(errno));
-    free(path);
-    return rc;
-}
-
 int shards_step(struct shards *s, struct err *e) {
     const int n = s->nfiles, k = s->step;
     int rc;
     if (n == 0)
         BUG("shards_step: %s is not written", s->dir);
     if (n == 1)
-        rc = k == 0 ? move(s, 0, WHOLE_NAME, e)
-           : k == 1 ? remove_name(s, SHARDS_INDEX, e)
-           : k == 2 ? remove_stale(s, e) : 1;
+        rc = k == 0 ? move(s, 0, WHOLE_NAME, e) : k == 1 ? remove_stale(s, e) : 1;
     else
         rc = k == 0 ? move(s, n + 1, SHARDS_INDEX, e)
            : k <= n ? link_file(s, k - 1, e)
            : k == n + 1 ? move(s, n, SHARDS_INDEX, e)
-           : k == n + 2 ? remove_name(s, WHOLE_NAME, e)
-           : k == n + 3 ? remove_stale(s, e) : 1;
+           : k == n + 2 ? remove_stale(s, e) : 1;
     if (rc != 0)
         return rc > 0 ? 0 : -1;
     s->step++;

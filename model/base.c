@@ -310,36 +310,66 @@ int dir_remove(const char *path, struct err *e) {
     return rc;
 }
 
-char *file_read(const char *path, size_t *len, struct err *e) {
-    FILE *f = fopen(path, "rb");
-    if (!f) {
-        err_set(e, "%s: cannot open: %s", path, strerror(errno));
+/* What a path names, where it cannot be read to an end; else NULL. A pipe that is open already, as
+ * behind /dev/stdin and <(...), has a writer; one with a name might wait for it for ever. */
+static const char *unreadable_kind(const char *path, const struct stat *st) {
+    struct stat name;
+    if (S_ISREG(st->st_mode))
         return NULL;
+    if (S_ISDIR(st->st_mode))
+        return "a directory";
+    if (!S_ISFIFO(st->st_mode))
+        return "a device";
+    return lstat(path, &name) == 0 && S_ISFIFO(name.st_mode) ? "a named pipe" : NULL;
+}
+
+/* The rest of fd into b, of at most `most` bytes. */
+static int read_all(int fd, size_t most, struct str *b, const char *path, struct err *e) {
+    for (ssize_t n = 1; n != 0;) {
+        str_reserve(b, 1 << 16);
+        n = read(fd, b->s + b->len, b->cap - b->len - 1);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_set(e, "%s: read failed: %s", path, strerror(errno));
+        b->len += (size_t)n;
+        if (b->len > most)
+            return err_set(e, "%s: expected at most %zu bytes from a pipe (hint: a file may be"
+                           " larger)", path, most);
     }
+    b->s[b->len] = '\0';
+    return 0;
+}
+
+char *file_read(const char *path, size_t *len, struct err *e) {
+    enum { PIPE_MAX = 1 << 30 };
+    struct stat st;
     struct str b = {0};
     char *result = NULL;
-    if (path_is_dir(path)) {
-        err_set(e, "%s: expected a file, found a directory", path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        err_set(e, "%s: cannot open: %s", path, strerror(errno));
         goto out;
     }
-    for (;;) {
-        str_reserve(&b, 1 << 16);
-        size_t n = fread(b.s + b.len, 1, b.cap - b.len - 1, f);
-        b.len += n;
-        if (n == 0)
-            break;
-    }
-    if (ferror(f)) {
-        err_set(e, "%s: read failed: %s", path, strerror(errno));
+    const char *kind = unreadable_kind(path, &st);
+    if (kind) {
+        err_set(e, "%s: expected a file, found %s", path, kind);
         goto out;
     }
-    b.s[b.len] = '\0';
+    const bool regular = S_ISREG(st.st_mode);
+    if (!regular && fcntl(fd, F_SETFL, O_RDONLY) != 0) {    // waits for its writer
+        err_set(e, "%s: cannot open: %s", path, strerror(errno));
+        goto out;
+    }
+    if (read_all(fd, regular ? SIZE_MAX : PIPE_MAX, &b, path, e) != 0)
+        goto out;
     if (len)
         *len = b.len;
     result = str_detach(&b);
 out:
     str_release(&b);
-    fclose(f);
+    if (fd >= 0)
+        close(fd);
     return result;
 }
 

@@ -87,7 +87,8 @@ int dir_make(const char *path, struct err *e) MUST_CHECK;    /* mkdir -p */
 /* 0: dir_make(path) can make it, or it is there, and files can be made in it. Changes nothing. */
 int dir_check(const char *path, struct err *e) MUST_CHECK;
 int dir_remove(const char *path, struct err *e);             /* rm -r; missing is success */
-/* The whole file, NUL-terminated behind *len bytes; caller frees. NULL and *e on failure. */
+/* The whole file, NUL-terminated behind *len bytes; caller frees. NULL and *e on failure, for
+ * folders, devices and named pipes, and for more than 1 GiB from a pipe (<(...), /dev/stdin). */
 char *file_read(const char *path, size_t *len, struct err *e) MUST_CHECK;
 /* Writes PATH aside, syncs it and renames: a reader sees the old bytes or the new, never half. */
 int file_write(const char *path, const void *data, size_t len, struct err *e) MUST_CHECK;

@@ -17,7 +17,8 @@
 #define RAISE(text) "{{ raise_exception('" text "') }}"
 #define FOR_MESSAGES "{% for message in messages %}"
 #define GENERATION(text) "{% if add_generation_prompt %}{{ '" text "' }}{% endif %}"
-#define UNKNOWN_ROLE "{% else %}" RAISE("unknown role") "{% endif %}{% endfor %}"
+#define UNKNOWN_ROLE                                                                            \
+    "{% else %}{{ raise_exception('unknown role ' + message['role']) }}{% endif %}{% endfor %}"
 
 #define CHATML_TURNS                                                                            \
     FOR_MESSAGES                                                                                \

@@ -105,8 +105,11 @@ static void print_json(const struct job *j, const char *prompt, const struct ids
     size_t len;
     char *text = tokenizer_decode(j->p.hf->tokenizer, out->v, out->n, true, &len);
     char *clean = utf8_clean(text, len), *asked = utf8_clean(prompt, strlen(prompt));
-    json_t *row = json_pack("{s:s, s:s, s:i, s:b}", "prompt", asked, "completion", clean, "tokens",
-                            out->n, "finished", finished);
+    json_t *made = json_array();
+    for (int i = 0; i < out->n; i++)
+        json_array_append_new(made, json_integer(out->v[i]));
+    json_t *row = json_pack("{s:s, s:s, s:o, s:i, s:b}", "prompt", asked, "completion", clean,
+                            "ids", made, "tokens", out->n, "finished", finished);
     json_dumpf(row, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(row);

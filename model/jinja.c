@@ -122,7 +122,10 @@ int jinja_render(const struct jinja *j, const json_t *context, const struct jinj
     x.out = &text;
     int rc = -1;
     if (run(&x, context)) {
-        out->text = xstrndup(text.s ? text.s : "", text.len);
+        out->text = xmalloc(text.len + 1);              // may hold NULs
+        if (text.len)
+            memcpy(out->text, text.s, text.len);
+        out->text[text.len] = '\0';
         out->len = text.len;
         out->nspans = x.nspans;
         if (x.nspans > 0) {

@@ -199,10 +199,13 @@ FILTER(truncate) {
         return NULL;
     if (length < (int64_t)end->str.count || leeway < 0)
         return interp_fail(x, "truncate: expected length >= %zu and leeway >= 0", end->str.count);
-    if (is_undefined(self))
+    size_t count;
+    if (!value_len(x, self, &count))
+        return NULL;
+    if ((int64_t)count - leeway <= length)
         return self;
-    if (!want_str(x, self, "truncate", &s) || (int64_t)s->str.count - leeway <= length)
-        return x->message[0] ? NULL : self;
+    if (!want_str(x, self, "truncate", &s))
+        return NULL;
     size_t keep = (size_t)length - end->str.count;
     size_t n = (size_t)(utf8_skip(s->str.s, s->str.len, keep) - s->str.s);
     const char *space = kill ? NULL : memrchr(s->str.s, ' ', n);

@@ -102,9 +102,7 @@ static bool read_field(struct percent *p, struct field *f) {
 static bool print_text_field(struct percent *p, char code, struct value *v, struct text *body,
                              int precision) {
     struct text t = {.x = p->x};
-    if (code == 'a' && is_str(v))
-        print_str_repr(&t, v->str.s, v->str.len, true);
-    else if (!value_print(&t, v, code != 's'))
+    if (!(code == 'a' ? print_ascii(&t, v) : value_print(&t, v, code == 'r')))
         return false;
     struct value *s = text_value(&t);
     if (s && p->markup && !(code == 's' && is_str(v) && v->str.markup))
@@ -266,11 +264,7 @@ static struct value *convert(struct braces *b, struct value *v, char code) {
         return value_to_str(b->x, v);
     if (code != 'r' && code != 'a')
         return interp_fail(b->x, "Unknown conversion specifier '%c'", code);
-    if (code == 'a' && is_str(v))
-        print_str_repr(&t, v->str.s, v->str.len, true);
-    else if (!value_print(&t, v, true))
-        return NULL;
-    return text_value(&t);
+    return (code == 'a' ? print_ascii(&t, v) : value_print(&t, v, true)) ? text_value(&t) : NULL;
 }
 
 /* "name!r:spec" without its braces. */

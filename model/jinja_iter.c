@@ -162,18 +162,24 @@ static bool len_dict(struct interp *x, struct value *v, size_t *n) {
 }
 
 /* ---- ranges ---- */
+
+/* Unsigned: the product alone may be beyond 64 bits where the sum is not. */
+struct value *range_at(struct interp *x, const struct value *v, size_t i) {
+    return value_int(x->pool, (int64_t)((uint64_t)v->range.start +
+                                        (uint64_t)i * (uint64_t)v->range.step));
+}
+
 static int next_range(struct interp *x, struct iter *it, struct value **out) {
     if (it->i == it->src->range.n)
         return 0;
-    *out = value_int(x->pool, it->src->range.start + (int64_t)it->i++ * it->src->range.step);
+    *out = range_at(x, it->src, it->i++);
     return 1;
 }
 
 static int next_range_back(struct interp *x, struct iter *it, struct value **out) {
     if (it->i == it->src->range.n)
         return 0;
-    size_t at = it->src->range.n - ++it->i;
-    *out = value_int(x->pool, it->src->range.start + (int64_t)at * it->src->range.step);
+    *out = range_at(x, it->src, it->src->range.n - ++it->i);
     return 1;
 }
 

@@ -107,7 +107,7 @@ static bool lex_comment(struct lexer *l, const char *open) {
             return true;
         }
     }
-    return fail_at(l, open, "Missing end of comment tag");
+    return l->p == l->end || fail_at(l, open, "Missing end of comment tag");
 }
 
 /* "{%" sign "raw" end, or the same of endraw, at s; *sign. NULL: not one. */
@@ -133,7 +133,7 @@ static bool lex_raw(struct lexer *l, const char *open) {
             return true;
         }
     }
-    return fail_at(l, open, "Missing end of raw directive");
+    return l->p == l->end || fail_at(l, open, "Missing end of raw directive");
 }
 
 /* ---- strings ---- */

@@ -410,7 +410,7 @@ static bool macro_print(struct text *t, struct value *v, bool repr) {
     const struct ast *a = v->macro->a;
     text_puts(t, "<Macro ");
     if (a->name)
-        print_str_repr(t, a->name, a->len, false);
+        print_str_repr(t, a->name, a->len);
     else
         text_puts(t, "anonymous");
     text_puts(t, ">");

@@ -199,9 +199,14 @@ struct value *value_slice(struct interp *x, struct value *v, struct value *const
         return slice_str(x, v, &c);
     if (v->type == &type_range) {
         struct value *r = pool_alloc(x->pool, sizeof *r);
-        int64_t by = v->range.step, start = v->range.start + c.start * by;
-        *r = (struct value){.type = &type_range, .range = {
-            .start = start, .stop = v->range.start + c.stop * by, .step = c.step * by, .n = c.n}};
+        int64_t start, stop, step;
+        if (__builtin_mul_overflow(c.start, v->range.step, &start) ||
+            __builtin_add_overflow(start, v->range.start, &start) ||
+            __builtin_mul_overflow(c.stop, v->range.step, &stop) ||
+            __builtin_add_overflow(stop, v->range.start, &stop) ||
+            __builtin_mul_overflow(c.step, v->range.step, &step))
+            return interp_fail(x, "an integer beyond 64 bits is not supported");
+        *r = (struct value){.type = &type_range, .range = {start, stop, step, c.n}};
         return r;
     }
     if (!interp_room(x, c.n * sizeof(struct value *)) || !interp_charge(x, c.n / 8))

@@ -84,25 +84,44 @@ bool print_float(struct text *t, struct value *v, bool repr) {
     return true;
 }
 
-static void print_escaped(struct text *t, int32_t c, char quote, bool ascii) {
+static void print_code(struct text *t, int32_t c) {
+    text_printf(t, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+}
+
+static void print_escaped(struct text *t, int32_t c, char quote) {
     const char *short_form = c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t"
                              : c == '\\' ? "\\\\" : NULL;
     if (short_form)
         text_puts(t, short_form);
     else if (c == quote)
         text_printf(t, "\\%c", quote);
-    else if ((ascii && c > 0x7E) || !py_printable(c))
-        text_printf(t, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+    else if (!py_printable(c))
+        print_code(t, c);
     else
         text_char(t, c);
 }
 
-void print_str_repr(struct text *t, const char *s, size_t len, bool ascii) {
+void print_str_repr(struct text *t, const char *s, size_t len) {
     char quote = memchr(s, '\'', len) && !memchr(s, '"', len) ? '"' : '\'';
     text_add(t, &quote, 1);
     for (const char *p = s; p < s + len && !t->over;)
-        print_escaped(t, utf8_get(&p), quote, ascii);
+        print_escaped(t, utf8_get(&p), quote);
     text_add(t, &quote, 1);
+}
+
+/* repr with escapes for whatever is not ASCII. */
+bool print_ascii(struct text *t, struct value *v) {
+    struct text r = {.x = t->x};
+    if (!value_print(&r, v, true))
+        return false;
+    for (const char *p = r.s; p < r.s + r.len && !t->over;) {
+        int32_t c = utf8_get(&p);
+        if (c < 0x80)
+            text_char(t, c);
+        else
+            print_code(t, c);
+    }
+    return !t->over;
 }
 
 bool print_str(struct text *t, struct value *v, bool repr) {
@@ -112,7 +131,7 @@ bool print_str(struct text *t, struct value *v, bool repr) {
     }
     if (v->str.markup)
         text_puts(t, "Markup(");
-    print_str_repr(t, v->str.s, v->str.len, false);
+    print_str_repr(t, v->str.s, v->str.len);
     if (v->str.markup)
         text_puts(t, ")");
     return true;

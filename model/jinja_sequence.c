@@ -323,6 +323,15 @@ static bool argument_truth(struct interp *x, struct value *v, bool *out) {
     return rc >= 0;
 }
 
+/* sorted() takes numbers only. */
+static bool argument_reverse(struct interp *x, struct value *v, bool *out) {
+    int64_t i;
+    if (!want_int(x, v, "reverse", 0, &i))
+        return false;
+    *out = i != 0;
+    return true;
+}
+
 /* A list of the item's attributes: lists look for equality first, so undefined ones may meet. */
 static struct value *sort_key(struct interp *x, const struct getter *g, size_t n,
                               struct value *item) {
@@ -356,7 +365,7 @@ static struct getter *getters_of(struct interp *x, struct value *attribute, bool
 FILTER(sort) {
     bool reverse, sensitive;
     size_t n;
-    if (!argument_truth(x, a[0], &reverse) || !argument_truth(x, a[1], &sensitive))
+    if (!argument_reverse(x, a[0], &reverse) || !argument_truth(x, a[1], &sensitive))
         return NULL;
     struct getter *g = getters_of(x, a[2], !sensitive, &n);
     struct value *list = g ? value_to_list(x, self) : NULL;
@@ -371,7 +380,7 @@ FILTER(sort) {
 
 FILTER(dictsort) {
     bool reverse, sensitive;
-    if (!argument_truth(x, a[0], &sensitive) || !argument_truth(x, a[2], &reverse))
+    if (!argument_truth(x, a[0], &sensitive) || !argument_reverse(x, a[2], &reverse))
         return NULL;
     struct value *by = a[1] ? a[1] : value_cstr(x->pool, "key");
     bool key = is_str(by) && by->str.len == 3 && memcmp(by->str.s, "key", 3) == 0;

@@ -369,10 +369,10 @@ static struct value *justify(struct interp *x, struct value *self, struct value 
     struct value *fill = NULL;
     if (!want_int(x, a[0], "width", 0, &width) || (a[1] && !want_str(x, a[1], "fill", &fill)))
         return NULL;
+    if (fill && self->str.markup && !(fill = escape_html(x, fill)))
+        return NULL;
     if (fill && fill->str.count != 1)
         return interp_fail(x, "The fill character must be exactly one character long");
-    if (fill && self->str.markup && !fill->str.markup && !(fill = escape_html(x, fill)))
-        return NULL;
     int64_t pad = MAX(width - have, 0);
     int64_t left = align == '>' ? pad : align == '^' ? pad / 2 + (pad & width & 1) : 0;
     const char *f = fill ? fill->str.s : " ";

@@ -233,7 +233,7 @@ int py_to_upper(int32_t c, int32_t out[CASE_MAX]) {
 
 int py_to_title(int32_t c, int32_t out[CASE_MAX]) {
     int32_t simple = utf8proc_totitle(c);
-    if (simple != c || !find_special(c) || py_title(c)) {
+    if (py_title(simple) || !find_special(c)) {
         out[0] = simple;
         return 1;
     }

@@ -66,7 +66,7 @@ static int item_range(struct interp *x, struct value *v, struct value *key, stru
     size_t at;
     if (!index_in(key, v->range.n, &at))
         return 0;
-    *out = value_int(x->pool, v->range.start + (int64_t)at * v->range.step);
+    *out = range_at(x, v, at);
     return 1;
 }
 

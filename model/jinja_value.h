@@ -185,6 +185,7 @@ struct iter *iter_new(struct interp *x, int (*next)(struct interp *, struct iter
 struct iter *value_iter(struct interp *x, struct value *v);     /* NULL: not iterable */
 struct iter *value_reversed(struct interp *x, struct value *v, bool *can);
 int iter_next(struct interp *x, struct iter *it, struct value **out);
+struct value *range_at(struct interp *x, const struct value *v, size_t i);      /* of a range */
 bool values_from(struct values *out, struct value *iterable);   /* list(iterable) */
 struct value *value_to_list(struct interp *x, struct value *iterable);
 
@@ -270,7 +271,8 @@ bool print_undefined(struct text *t, struct value *v, bool repr);
 struct value *value_to_str(struct interp *x, struct value *v);  /* a str stays itself */
 enum { FLOAT_REPR = 32 };
 void float_repr(double f, char out[FLOAT_REPR]);
-void print_str_repr(struct text *t, const char *s, size_t len, bool ascii);
+void print_str_repr(struct text *t, const char *s, size_t len);
+bool print_ascii(struct text *t, struct value *v);              /* ascii(v) */
 
 /* ---- JSON (jinja_json.c) ---- */
 /* json.dumps(v, ensure_ascii, indent, separators, sort_keys): the options, NULL when not given. */

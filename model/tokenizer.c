@@ -14,10 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What slow expressions may take of one text (tokenizer_regex.c): half a minute, and more the longer
+ * the text is. */
+#define STEP_LIMIT ((size_t)1000000000)
+#define STEPS_PER_BYTE 200
+
 /* ---- ids ---- */
 void ids_addn(struct ids *a, const int32_t *v, int n) {
+    if (n > INT32_MAX - a->n)
+        BUG("ids: %d and %d more", a->n, n);
     if (a->n + n > a->cap) {
-        a->cap = MAX(2 * a->cap, MAX(a->n + n, 16));
+        a->cap = a->cap > INT32_MAX / 2 ? INT32_MAX : MAX(2 * a->cap, MAX(a->n + n, 16));
         a->v = xreallocarray(a->v, (size_t)a->cap, sizeof *a->v);
     }
     if (n)
@@ -43,6 +50,7 @@ struct encoder_pool {
 struct tokenizer *tokenizer_new(void) {
     struct tokenizer *t = xcalloc(1, sizeof *t);
     t->unk_id = -1;
+    t->steps = STEP_LIMIT;
     t->pool = xcalloc(1, sizeof *t->pool);
     pthread_mutex_init(&t->pool->lock, NULL);
     return t;
@@ -60,7 +68,8 @@ struct encoder *encoder_take(const struct tokenizer *t) {
         x->piece = xcalloc((size_t)t->npre, sizeof *x->piece);
     }
     x->failed = false;
-    x->flags = x->nprotect = 0;
+    x->flags = 0;
+    x->steps = t->steps;
     return x;
 }
 
@@ -158,7 +167,8 @@ static void encode_group(struct encoder *x, int group, const char *s, size_t n, 
             struct guard inner = {g->v, g->n, g->base + taken};
             encode_gap(x, group, s + taken, f.a - taken, first && taken == 0, &inner);
         }
-        ids_add(x->out, f.added->id);
+        if (f.a < f.b)                      // lstrip may leave nothing where an rstrip took
+            ids_add(x->out, f.added->id);
         taken = f.b;                        // may lie before what an earlier rstrip took
     }
     struct guard inner = {g->v, g->n, g->base + taken};
@@ -188,6 +198,7 @@ int tokenizer_encode_text(const struct tokenizer *t, const char *text, size_t le
     struct encoder *x = encoder_take(t);
     x->out = out;
     x->flags = flags;
+    x->steps += STEPS_PER_BYTE * len;
     for (size_t at = 0, k; at < len && !x->failed; at += k) {
         bool valid;
         k = utf8_stretch(text + at, len - at, &valid);

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TOTAL_LIMIT ((size_t)1 << 28)       /* bytes of all contents */
+
 /* ---- the tries ---- */
 static int32_t trie_child(struct trie *t, int32_t *link, uint8_t byte) {
     for (; *link >= 0; link = &t->node[*link].sibling)
@@ -34,7 +36,8 @@ static void trie_add(struct trie *t, const char *s, size_t len, int added) {
     int32_t at = trie_child(t, &t->first[(uint8_t)s[0]], (uint8_t)s[0]);
     for (size_t i = 1; i < len; i++)
         at = trie_child(t, &t->node[at].child, (uint8_t)s[i]);
-    t->node[at].added = added;
+    if (t->node[at].added < 0)              // contents may be equal once they are normalized
+        t->node[at].added = added;
 }
 
 /* The longest entry that starts at s, or -1. */
@@ -53,13 +56,14 @@ static int trie_longest(const struct trie *t, const char *s, size_t n) {
     return best;
 }
 
-void added_prepare(struct tokenizer *t) {
+int added_prepare(struct tokenizer *t, struct err *e) {
     struct encoder *x = encoder_take(t);
     t->flags = xcalloc((size_t)t->vocab.size, 1);
     for (int g = 0; g < 2; g++)
         for (int b = 0; b < 256; b++)
             t->trie[g].first[b] = -1;
-    for (int i = 0; i < t->nadded; i++) {
+    size_t total = 0;
+    for (int i = 0; i < t->nadded && !x->failed && total < TOTAL_LIMIT; i++) {
         struct added *a = &t->added[i];
         t->flags[a->id] = TOKEN_ADDED | (a->special ? TOKEN_SPECIAL : 0) |
                           (a->fresh ? TOKEN_FRESH : 0);
@@ -71,12 +75,18 @@ void added_prepare(struct tokenizer *t) {
             free(a->content);
             a->content = copy;
         }
-        struct trie *trie = &t->trie[a->normalized];
-        trie->special |= a->special;
-        if (a->len)
-            trie_add(trie, a->content, a->len, i);
+        total += a->len;
+        t->trie[a->normalized].special |= a->special;
     }
+    for (int pass = 0; pass < 2; pass++)    // special ones take precedence
+        for (int i = 0; i < t->nadded; i++) {
+            const struct added *a = &t->added[i];
+            if (a->len && a->special == !pass)
+                trie_add(&t->trie[a->normalized], a->content, a->len, i);
+        }
+    const bool failed = x->failed || total >= TOTAL_LIMIT;
     encoder_give(x);
+    return failed ? err_set(e, "added_tokens: expected contents that the normalizer can handle") : 0;
 }
 
 void added_release(struct tokenizer *t) {

@@ -220,13 +220,13 @@ static int parse_vocab(struct tokenizer *t, const json_t *j, const char *where, 
     return 0;
 }
 
-/* Splits one item of "merges" into its halves; *pairs is the layout of the list. */
-static int merge_halves(const json_t *item, bool pairs, const char *where, const char **a,
-                        size_t *na, const char **b, struct err *e) {
+/* Splits one item of "merges" into its halves; pairs: the layout of the list. */
+static int merge_halves(const json_t *item, bool pairs, const char **a, size_t *na,
+                        const char **b, struct err *e) {
     if (pairs) {
         const json_t *l = json_array_get(item, 0), *r = json_array_get(item, 1);
         if (json_array_size(item) != 2 || !json_is_string(l) || !json_is_string(r))
-            return err_set(e, "%s: expected two strings, as in the first merge, got %s", where,
+            return err_set(e, "expected two strings, as in the first merge, got %s",
                            json_kind(item));
         *a = json_string_value(l);
         *na = strlen(*a);
@@ -236,18 +236,18 @@ static int merge_halves(const json_t *item, bool pairs, const char *where, const
     *a = json_string_value(item);
     const char *blank = *a ? strchr(*a, ' ') : NULL;
     if (!blank || strchr(blank + 1, ' '))
-        return err_set(e, "%s: expected \"left right\" with one blank, got %s%.40s", where,
+        return err_set(e, "expected \"left right\" with one blank, got %s%.40s",
                        *a ? "" : json_kind(item), *a ? *a : "");
     *na = (size_t)(blank - *a);
     *b = blank + 1;
     return 0;
 }
 
-static int parse_merge(struct tokenizer *t, const json_t *item, bool pairs, const char *where,
-                       struct str *whole, struct err *e) {
+static int parse_merge(struct tokenizer *t, const json_t *item, bool pairs, struct str *whole,
+                       struct err *e) {
     const char *a = NULL, *b = "";
     size_t na = 0;
-    if (merge_halves(item, pairs, where, &a, &na, &b, e) < 0)
+    if (merge_halves(item, pairs, &a, &na, &b, e) < 0)
         return -1;
     whole->len = 0;
     str_addn(whole, a, na);
@@ -255,7 +255,7 @@ static int parse_merge(struct tokenizer *t, const json_t *item, bool pairs, cons
     int32_t left = vocab_find(&t->vocab, a, na), right = vocab_find(&t->vocab, b, strlen(b));
     int32_t id = vocab_find(&t->vocab, whole->s, whole->len);
     if (left < 0 || right < 0 || id < 0)
-        return err_set(e, "%s: expected parts and whole in the vocabulary, \"%.40s\" is not", where,
+        return err_set(e, "expected parts and whole in the vocabulary, \"%.40s\" is not",
                        left < 0 ? whole->s : right < 0 ? b : whole->s);
     merges_set(&t->merges, left, right, t->nmerges, id);
     t->merge_list[t->nmerges++] = (struct merge_pair){left, right};
@@ -272,11 +272,11 @@ static int parse_merges(struct tokenizer *t, const json_t *j, const char *model,
     int rc = 0;
     for (size_t i = 0; i < json_array_size(merges) && rc == 0; i++) {
         const json_t *item = json_array_get(merges, i);
-        char where[256];
         if (!pairs && json_is_string(item) && strncmp(json_string_value(item), "#version", 8) == 0)
             continue;
-        snprintf(where, sizeof where, "%.200s.merges[%zu]", model, i);
-        rc = parse_merge(t, item, pairs, where, &whole, e);
+        rc = parse_merge(t, item, pairs, &whole, e);
+        if (rc < 0)
+            err_prefix(e, "%s.merges[%zu]", model, i);
     }
     str_release(&whole);
     return rc;

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BUDGET = 1 << 20 };
+
 /* What a step holds back; zero at the beginning of a text. */
 struct decode_state {
     struct str part;                        /* of a token, for a step that wants it whole */
@@ -28,9 +30,15 @@ struct text_stream {
     struct str *out;
     struct decode_state *state;             /* [ndecode] */
     struct encoder *x;                      /* for Replace's expressions */
+    size_t budget;                          /* calls of feed that are left */
 };
 
+/* Replaces in a row can double the text with each step: the calls are limited by what came in. */
 static void feed(struct text_stream *s, int k, const char *b, size_t n, bool end) {
+    if (!s->budget)
+        return;
+    if (!--s->budget)
+        log_error("tokenizer: the decoder makes too much text of its tokens: the rest is missing");
     if (k == s->t->ndecode) {
         str_addn(s->out, b, n);
         return;
@@ -338,6 +346,7 @@ struct text_stream *text_stream_new(const struct tokenizer *t, int flags) {
     s->t = t;
     s->flags = flags;
     s->state = xcalloc((size_t)t->ndecode, sizeof *s->state);
+    s->budget = BUDGET;
     return s;
 }
 
@@ -360,6 +369,7 @@ void text_stream_push(struct text_stream *s, int32_t id, struct str *out) {
     if (!token || (s->flags & DECODE_SKIP_SPECIAL && tokenizer_is_special(s->t, id)))
         return;
     s->out = out;
+    s->budget += 64 * (n + 16);
     feed(s, 0, token, n, true);
 }
 

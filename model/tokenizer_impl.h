@@ -74,7 +74,6 @@ struct regex {
     bool literal;
     const struct scan *scan;                /* NULL: no scanner for it */
     pcre2_code *code;
-    uint32_t limit;                         /* steps of one search */
 };
 struct segment {
     size_t a, b;                            /* [a, b) of the piece */
@@ -154,7 +153,7 @@ enum { TOKEN_ADDED = 1, TOKEN_SPECIAL = 2, TOKEN_FRESH = 4 };
 
 int added_parse(struct tokenizer *t, const json_t *list, struct err *e);
 /* Flags and tries, once vocabulary and normalizer are there. */
-void added_prepare(struct tokenizer *t);
+int added_prepare(struct tokenizer *t, struct err *e);
 void added_release(struct tokenizer *t);
 /* Where special tokens are plain text: ranges of the input, whose byte `base` is the text's first. */
 struct guard {
@@ -216,6 +215,7 @@ struct tokenizer {
     bool fuse_unk, ignore_merges;
     bool cut_words;                         /* no merge joins a character and WORD_MARK behind it */
     struct unigram unigram;
+    size_t steps;                           /* that slow expressions may take of one text */
     struct encoder_pool *pool;
 };
 struct token_model {
@@ -291,14 +291,14 @@ struct encoder {
     struct encoder *next;                   /* in the pool */
     struct ids *out;
     int flags;                              /* ENCODE_* */
-    const struct text_range *protect;
-    int nprotect;
-    bool failed;                            /* an expression ran into its limit */
+    size_t steps;                           /* that slow expressions may still take */
+    bool failed;                            /* they are spent, or a normalizer made too much */
     bool at_start;                          /* normalizers: what they got begins the text */
     bool first;                             /* ... and its beginning is still there */
     pcre2_match_data *md;
     pcre2_match_context *ctx;
     struct str form[2];                     /* normalizers: from one to the other */
+    size_t most;                            /* ... and how long they may get */
     struct str *piece;                      /* [npre] a step's changed piece */
     struct str letters;
     struct symbol *sym;                     /* [cap] */

@@ -11,7 +11,10 @@
  */
 #include "model/tokenizer_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#define STEP_LIMIT 100
 
 /* ---- reading values ---- */
 const char *json_kind(const json_t *j) {
@@ -111,6 +114,8 @@ int stage_parse_list(const struct stage_kind *table, struct tokenizer *t, const 
             return err_set(e, "%.100s...: lists within lists too deep", where);
         if (stage_parse(table, t, json_array_get(list, i), at, e) < 0)
             return -1;
+        if (t->nnorm + t->npre + t->ndecode > STEP_LIMIT)
+            return err_set(e, "%s: expected at most %d steps in all", at, STEP_LIMIT);
     }
     return 0;
 }
@@ -181,7 +186,7 @@ struct tokenizer *tokenizer_parse(const char *json, size_t len, const char *wher
         return NULL;
     }
     t = tokenizer_new();
-    if (parse_stages(t, root, e) < 0) {
+    if (parse_stages(t, root, e) < 0 || added_prepare(t, e) < 0) {
         err_prefix(e, "%s", where);
         tokenizer_free(t);
         t = NULL;
@@ -190,7 +195,6 @@ struct tokenizer *tokenizer_parse(const char *json, size_t len, const char *wher
         str_addn(&copy, json, len);
         t->json_len = len;
         t->json = str_detach(&copy);
-        added_prepare(t);
     }
     json_decref(root);
     return t;

@@ -16,6 +16,9 @@
 #include <string.h>
 #include <utf8proc.h>
 
+/* No character becomes more than 18, U+FDFA in NFKD; Replaces in a row could double each time. */
+#define GROWTH 64
+
 static int add_step(struct tokenizer *t, struct norm_step st) {
     t->norm = xreallocarray(t->norm, (size_t)t->nnorm + 1, sizeof *t->norm);
     t->norm[t->nnorm++] = st;
@@ -244,6 +247,8 @@ static void run_replace(const struct norm_step *st, struct encoder *x, const cha
         // what replaces several characters counts as the last of them
         if (g.a == 0 && g.b > 0 && (utf8_back(s, g.b) > 0 || !len))
             x->first = false;
+        if (out->len > x->most)             // seen behind the step
+            break;
         str_addn(out, st->text, len);
     }
 }
@@ -307,6 +312,7 @@ const struct stage_kind normalizer_table[] = {
 
 const char *normalize(struct encoder *x, const char *s, size_t n, size_t *len) {
     const struct tokenizer *t = x->t;
+    x->most = GROWTH * n + (1 << 16);
     for (int i = 0; i < t->nnorm && n; i++) {
         struct str *out = &x->form[i % 2];
         out->len = 0;
@@ -314,6 +320,11 @@ const char *normalize(struct encoder *x, const char *s, size_t n, size_t *len) {
         t->norm[i].run(&t->norm[i], x, s, n, out);
         s = out->s;
         n = out->len;
+        if (n > x->most) {
+            log_error("tokenizer: the normalizer makes more than %zu bytes of its text", x->most);
+            x->failed = true;
+            n = 0;
+        }
     }
     *len = n;
     return s;

@@ -227,7 +227,7 @@ int tokenizer_configure(struct tokenizer *t, const char *tokenizer_config_json, 
     int rc = 0;
     if (!tokenizer_config_json)
         return 0;
-    json_t *root = json_loads(tokenizer_config_json, 0, &je);
+    json_t *root = json_loads(tokenizer_config_json, JSON_DECODE_INT_AS_REAL, &je);
     if (!root)
         return err_set(e, "%s:%d:%d: not JSON: %s", where, je.line, je.column, je.text);
     const char *name = json_string_value(json_object_get(root, "tokenizer_class"));

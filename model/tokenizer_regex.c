@@ -6,12 +6,12 @@
  * hand-written scanner (tokenizer_scan.h), which users of struct regex may take instead. Matching
  * runs on the whole piece from an offset, never on a cut-off tail: \s+(?!\S) looks around.
  *
- * A backtracking engine can be made to run for ever: (a+)+$ doubles its work with each letter. Every
- * search has a limit of steps. So that no ordinary text reaches it, an expression is tried at
- * loading on runs of 256 equal characters, its own and common ones; what needs more than the square
- * of that (some patterns in use do) is refused. A search that reaches the limit all the same sets
- * x->failed, and the call of tokenizer_encode fails: cutting the text elsewhere would give other ids
- * silently.
+ * A backtracking engine can be made to run for ever: (a+)+$ doubles its work with each letter. So an
+ * expression is tried at loading on runs of 256 equal characters, its own and common ones, and its
+ * steps are counted. What needs more than some multiple of the square of the length is refused. What
+ * needs about the square (\s+$, which some files have) is kept in a slower form that goes on counting:
+ * a text that spends the call's steps makes tokenizer_encode fail, since cutting it elsewhere would
+ * give other ids silently. The rest runs as compiled code.
  */
 #define _GNU_SOURCE                         /* memmem */
 #include "model/tokenizer_impl.h"
@@ -21,10 +21,17 @@
 
 #include "model/tokenizer_scan.h"
 
-#define MATCH_LIMIT 1000000000u             /* steps of one search: seconds */
-#define HEAP_LIMIT (1024u * 1024)           /* KiB, where the compiled code's stack is too small */
+#define OPTIONS (PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C)
+/* every item of the expression counts when it is reached, none is skipped as hopeless */
+#define COUNTED (OPTIONS | PCRE2_AUTO_CALLOUT | PCRE2_NO_START_OPTIMIZE | PCRE2_NO_AUTO_POSSESS)
+#define PATTERN_LIMIT 20000                 /* bytes */
+#define MATCH_LIMIT 1000000000u             /* of compiled code, where the trials showed nothing */
+#define HEAP_LIMIT (1024u * 1024)           /* KiB, where its stack is too small */
 #define PROBE_LENGTH 256
-#define PROBE_LIMIT 1000000u
+#define PROBE_STEPS (20 * PROBE_LENGTH * PROBE_LENGTH)
+#define PROBE_LINEAR (64 * PROBE_LENGTH)    /* more is about the square */
+#define PROBE_TOTAL 20000000u
+#define PROBE_UNITS 64
 
 /* ---- compiling ---- */
 static pcre2_code *compile(const char *pattern, uint32_t options, const char *shown,
@@ -47,35 +54,44 @@ static pcre2_code *compile(const char *pattern, uint32_t options, const char *sh
     return re;
 }
 
+/* Counts down; at 0 the search ends. */
+static int count_step(pcre2_callout_block *block, void *steps) {
+    (void)block;
+    size_t *left = steps;
+    return *left && --*left ? 0 : PCRE2_ERROR_CALLOUT;
+}
+
 struct probe {
-    const pcre2_code *code;
+    pcre2_code *code;
     pcre2_match_data *md;
     pcre2_match_context *ctx;
+    size_t left, most, total;               /* steps: of this text, of any, of all */
 };
 
-/* All matches of the text within the limit of steps each. */
-static bool runs_through(const struct probe *p, const struct str *text) {
-    for (size_t at = 0; at <= text->len;) {
-        int k = pcre2_match(p->code, (PCRE2_SPTR)text->s, text->len, at, PCRE2_NO_JIT, p->md,
-                            p->ctx);
-        if (k < 0)
-            return k == PCRE2_ERROR_NOMATCH;
-        size_t end = pcre2_get_ovector_pointer(p->md)[1];
+/* All matches of the text. */
+static bool runs_through(struct probe *p, const struct str *text) {
+    p->left = PROBE_STEPS;
+    int k = 0;
+    for (size_t at = 0; at <= text->len && k >= 0;) {
+        k = pcre2_match(p->code, (PCRE2_SPTR)text->s, text->len, at, PCRE2_NO_JIT, p->md, p->ctx);
+        size_t end = k < 0 ? at : pcre2_get_ovector_pointer(p->md)[1];
         at = MAX(end, at + 1);
         while (at < text->len && ((uint8_t)text->s[at] & 0xC0) == 0x80)
             at++;
     }
-    return true;
+    p->most = MAX(p->most, PROBE_STEPS - p->left);
+    p->total += PROBE_STEPS - p->left;
+    return p->left && p->total < PROBE_TOTAL && (k >= 0 || k == PCRE2_ERROR_NOMATCH);
 }
 
 /* A unit again and again, alone and with something else behind it. */
-static bool probe_unit(const struct probe *p, const char *unit, size_t n) {
+static bool probe_unit(struct probe *p, const char *unit, size_t n) {
     static const char *const ends[] = {"", "!", "a", "\n"};
     struct str text = {0};
     bool ok = true;
     for (size_t i = 0; ok && i < ARRAY_LEN(ends); i++) {
         text.len = 0;
-        for (size_t k = 0; k < MAX(PROBE_LENGTH / n, 8); k++)
+        for (size_t k = 0; k < PROBE_LENGTH / n; k++)
             str_addn(&text, unit, n);
         str_add(&text, ends[i]);
         ok = runs_through(p, &text);
@@ -84,49 +100,68 @@ static bool probe_unit(const struct probe *p, const char *unit, size_t n) {
     return ok;
 }
 
-/* 0, or -1: some run of a character that the pattern speaks of takes too many steps. */
-static int probe(const struct regex *re, const char *where, struct err *e) {
-    static const char *const common[] = {" ", "\n", "\t", "a", "A", "1", ".", "'", "aA", " a",
+static bool probe_units(struct probe *p, const char *pattern) {
+    static const char *const common[] = {" ", "\n", "\t", "a", "A", "1", ".", "'", "aA", " a", "1,",
                                          "\xC3\xA9", "\xE4\xB8\xAD", "\xCC\x81"};
-    struct probe p = {re->code, pcre2_match_data_create(1, NULL),
-                      pcre2_match_context_create(NULL)};
-    pcre2_set_match_limit(p.ctx, PROBE_LIMIT);
-    bool ok = true;
-    size_t n = MIN(strlen(re->pattern), 512), k;
-    for (size_t i = 0; ok && i < ARRAY_LEN(common); i++)
-        ok = probe_unit(&p, common[i], strlen(common[i]));
-    for (size_t i = 0; ok && i < n; i += k) {
+    const size_t n = strlen(pattern);
+    size_t units = 0, k;
+    for (size_t i = 0; i < ARRAY_LEN(common); i++)
+        if (!probe_unit(p, common[i], strlen(common[i])))
+            return false;
+    for (size_t i = 0; i < n && units < PROBE_UNITS; i += k) {
         int32_t c;
-        k = utf8_char(re->pattern + i, strlen(re->pattern + i), &c);
-        if (!k)
-            break;
-        if (!memchr(re->pattern, re->pattern[i], i))        // the first of its kind
-            ok = probe_unit(&p, re->pattern + i, k);
+        k = utf8_next(pattern + i, &c);
+        if (memchr(pattern, pattern[i], i))                 // not the first that begins so
+            continue;
+        if (!probe_unit(p, pattern + i, k))
+            return false;
+        units++;
     }
+    return true;
+}
+
+/* 0: quick; 1: to be counted; -1 and *e: refused. */
+static int probe(const struct regex *re, const char *pcre, const char *where, struct err *e) {
+    struct probe p = {.code = compile(pcre, COUNTED, re->pattern, where, e)};
+    if (!p.code)
+        return -1;
+    p.md = pcre2_match_data_create(1, NULL);
+    p.ctx = pcre2_match_context_create(NULL);
+    pcre2_set_callout(p.ctx, count_step, &p.left);
+    bool ok = probe_units(&p, re->pattern);
     pcre2_match_context_free(p.ctx);
     pcre2_match_data_free(p.md);
-    return ok ? 0 : err_set(e, "%s: \"%.200s\": takes more than %u steps on %d equal characters: "
-                            "refused", where, re->pattern, PROBE_LIMIT, PROBE_LENGTH);
+    pcre2_code_free(p.code);
+    if (!ok)
+        return err_set(e, "%s: \"%.200s\": takes too many steps on %d equal characters", where,
+                       re->pattern, PROBE_LENGTH);
+    return p.most > PROBE_LINEAR;
 }
 
 struct regex *regex_new(const char *pattern, bool literal, const char *where, struct err *e) {
     struct regex *re = xcalloc(1, sizeof *re);
     re->pattern = xstrdup(pattern);
     re->literal = literal;
-    re->limit = MATCH_LIMIT;
     if (literal)
         return re;
-    re->scan = scan_find(pattern);
-    char *pcre = regex_translate(pattern, where, e);
-    if (pcre)
-        re->code = compile(pcre, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
-                           pattern, where, e);
-    free(pcre);
-    if (!re->code || (!re->scan && probe(re, where, e) < 0)) {
+    if (strlen(pattern) > PATTERN_LIMIT) {
+        err_set(e, "%s: expected an expression of at most %d bytes, got %zu", where, PATTERN_LIMIT,
+                strlen(pattern));
         regex_free(re);
         return NULL;
     }
-    pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);        // without JIT the interpreter runs
+    re->scan = scan_find(pattern);
+    char *pcre = regex_translate(pattern, where, e);
+    int slow = !pcre ? -1 : re->scan ? 0 : probe(re, pcre, where, e);
+    if (slow >= 0)
+        re->code = compile(pcre, slow ? COUNTED : OPTIONS, pattern, where, e);
+    free(pcre);
+    if (!re->code) {
+        regex_free(re);
+        return NULL;
+    }
+    if (!slow)
+        pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);    // without JIT the interpreter runs
     return re;
 }
 
@@ -156,15 +191,16 @@ static bool search(const struct regex *re, struct encoder *x, const char *s, siz
         x->md = pcre2_match_data_create(1, NULL);
         x->ctx = pcre2_match_context_create(NULL);
         pcre2_set_heap_limit(x->ctx, HEAP_LIMIT);
+        pcre2_set_match_limit(x->ctx, MATCH_LIMIT);
+        pcre2_set_callout(x->ctx, count_step, &x->steps);
     }
-    pcre2_set_match_limit(x->ctx, re->limit);
     int k = pcre2_match(re->code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK, x->md, x->ctx);
     if (k == PCRE2_ERROR_JIT_STACKLIMIT)
         k = pcre2_match(re->code, (PCRE2_SPTR)s, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, x->md,
                         x->ctx);
     if (k < 0 && k != PCRE2_ERROR_NOMATCH) {
-        log_error("tokenizer: \"%.200s\" ran into its limit (PCRE2 error %d) at byte %zu of %zu",
-                  re->pattern, k, from, n);
+        log_error("tokenizer: \"%.200s\" takes too many steps from byte %zu of %zu on (PCRE2 error "
+                  "%d)", re->pattern, from, n, k);
         x->failed = true;
     }
     if (k < 0)

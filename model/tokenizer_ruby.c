@@ -26,7 +26,7 @@
     "\\x{1681}-\\x{1FFF}\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}" \
     "\\x{2060}-\\x{2FFF}\\x{3001}-\\x{10FFFF}"
 #define LETTERED "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-/* Oniguruma's table for the first 256 characters has these as well, for \w only */
+/* Oniguruma's table for the first 256 characters has these as well, outside of classes only */
 #define WORD LETTERED "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define ANY "[\\x{0}-\\x{10FFFF}]"
 #define DEPTH 50                            /* of classes */
@@ -51,7 +51,7 @@ struct named {
 
 static const struct named escapes[] = {
     {"s", SPACE, NO_SPACE},
-    {"w", WORD, NULL},
+    {"w", LETTERED, NULL},
     {"d", "\\p{Nd}", "\\P{Nd}"},
     {"h", "0-9A-Fa-f", "\\x{0}-/:-@G-`g-\\x{10FFFF}"},
 };
@@ -416,13 +416,17 @@ static int top_escape(struct ruby *r, struct output *o) {
         return 0;
     }
     struct set s = {0};
-    int rc = read_set(r, &s);
+    int rc = c == 'w' || c == 'W' ? 0 : read_set(r, &s);
     if (rc > 0)
         add_set(&s, false, &o->s);
     set_release(&s);
     if (rc)
         return rc < 0 ? -1 : 0;
-    if (c == 'b')
+    if (c == 'w')
+        str_add(&o->s, word);
+    else if (c == 'W')
+        str_add(&o->s, "[^" WORD "]");
+    else if (c == 'b')
         str_addf(&o->s, "(?:(?<=%s)(?!%s)|(?<!%s)(?=%s))", word, word, word, word);
     else if (c == 'B')
         str_addf(&o->s, "(?:(?<=%s)(?=%s)|(?<!%s)(?!%s))", word, word, word, word);

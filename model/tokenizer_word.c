@@ -56,7 +56,8 @@ static void encode_word(struct encoder *x, const char *s, size_t n) {
     w->len = (uint8_t)n;
     w->n = (uint8_t)count;
     memcpy(w->key, s, n);
-    memcpy(w->id, x->out->v + before, (size_t)count * sizeof *w->id);
+    if (count > 0)
+        memcpy(w->id, x->out->v + before, (size_t)count * sizeof *w->id);
 }
 
 /* Where the word that begins at s ends: before the first mark behind something else. */

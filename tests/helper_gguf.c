@@ -126,7 +126,7 @@ static double number_at(const struct gguf_file *f, size_t at, uint32_t type) {
 /* NAN: there is no such key. */
 double gguf_number(const struct gguf_file *f, const char *key, uint32_t type) {
     const struct gguf_value *v = gguf_find(f, key, type);
-    return v ? number_at(f, v->at, type) : NAN;
+    return v ? number_at(f, v->at, type) : (double)NAN;
 }
 
 /* Key of the architecture: "llama.KEY". */

@@ -72,6 +72,7 @@ done
 if [ -z "$programs_only" ]; then
     [ -n "$keel" ] || keel=./keel
     run tests/cli tests/cli/run.sh "$keel" tests/cli/*.t
+    run tests/gguf tests/gguf/run.sh "$keel"
     run tests/kernels.sh tests/kernels.sh "$keel"
     run tests/layers.sh tests/layers.sh
     run tests/style.sh tests/style.sh

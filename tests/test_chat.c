@@ -417,12 +417,12 @@ static void test_generation_blocks(void **state) {
                                "{% if add_generation_prompt %}A:{% endif %}", "marked");
     assert_ok(chat_encode(c, talk, 4, 0, false, &ids, &carries, &e), &e);
     char *got = carried(&ids, &carries);
-    assert_string_equal(got, "|\n Sure.;|c;");
+    assert_string_equal(got, "\n Sure.;|c;");
     free(got);
     ids.n = carries.n = 0;
     assert_ok(chat_encode(c, talk, 4, 3, false, &ids, &carries, &e), &e);
     got = carried(&ids, &carries);
-    assert_string_equal(got, "|c;");
+    assert_string_equal(got, "c;");
     free(got);
     chat_free(c);
     ids.n = carries.n = 0;

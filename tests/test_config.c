@@ -500,6 +500,7 @@ static void local_names_keep_their_order(void **state) {
     (void)state;
     static const struct { const char *key, *names[5]; } rows[] = {
         {"truncation", {"error", "drop", "truncate"}},              // data.h
+        {"on_bad_row", {"error", "skip"}},
         {"freeze.train_other", {[TRAIN_OTHER_AUTO] = "auto", [TRAIN_OTHER_YES] = "yes",
                                 [TRAIN_OTHER_NO] = "no"}},
         {"attrib.shares", {"given", "search"}},                     // cmd_attrib.c

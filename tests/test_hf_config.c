@@ -5,9 +5,6 @@
  */
 #include "tests/helper.h"
 
-#include <jansson.h>
-#include <math.h>
-
 #include "ckpt/hf_config.h"
 
 static char *quoted(const char *text) {

@@ -276,6 +276,13 @@ static void published_files_are_read(void **state) {
             assert_true(c.rope.low_freq_factor == 1 && c.rope.high_freq_factor == 4);
     }
     log_threshold = LOG_INFO;
+    for (int a = 0; arch_table[a]; a++) {
+        bool there = false;
+        for (size_t i = 0; i < ARRAY_LEN(published); i++)
+            there |= strstr(published[i].text, arch_table[a]->hf_class) != NULL;
+        if (!there)
+            fail_msg("no published file of a %s", arch_table[a]->hf_class);
+    }
 }
 
 int main(void) {

@@ -513,7 +513,7 @@ static double defined_value(enum dtype d, unsigned code) {
     if (fnuz ? code == 128 : d == DTYPE_F8_E4M3 ? (code & 127) == 127 : exp == 31 && m)
         return NAN;
     if (d == DTYPE_F8_E5M2 && exp == 31)
-        return sign * INFINITY;
+        return sign * (double)INFINITY;
     return sign * (exp ? (1 + m / pow(2, man)) * pow(2, (int)exp - bias)
                        : m / pow(2, man) * pow(2, 1 - bias));
 }

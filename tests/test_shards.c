@@ -216,6 +216,52 @@ static void the_index_is_transformers(void **state) {
     free(text);
 }
 
+static void an_index_is_checked_both_ways(void **state) {
+    (void)state;
+#define ONE "model-00001-of-00002.safetensors"
+#define TWO "model-00002-of-00002.safetensors"
+    static const struct {
+        const char *map, *says;
+    } cases[] = {
+        {"'t01':'" TWO "','t02':'" ONE "','t03':'" ONE "'", NULL},
+        {"'t01':'" ONE "','t02':'" ONE "','t03':'" TWO "'", "tensor \"t01\" is not in " ONE},
+        {"'t01':'" TWO "','t02':'" ONE "'", "weight_map lacks tensor \"t03\", which is in a shard"},
+        {"'t01':'" TWO "','t02':'" ONE "','t03':'" ONE "','t04':'" ONE "'", "\"t04\" is not in"},
+        {"'t02':'" ONE "','t03':'" ONE "'", NULL},      // a file that nothing points to
+        {"'t01':'copy.safetensors','t02':'" ONE "','t03':'" ONE "'", "\"t02\" is in two files"},
+        {"'t01':'../index/" TWO "','t02':'" ONE "','t03':'" ONE "'", "a file name without a path"},
+        {"'t01':'a\\\\b','t02':'" ONE "','t03':'" ONE "'", "a file name without a path"},
+        {"'t01':'','t02':'" ONE "','t03':'" ONE "'", "a file name without a path"},
+        {"'t01':'..','t02':'" ONE "','t03':'" ONE "'", "a file name without a path"},
+        {"'t01':'gone.safetensors','t02':'" ONE "','t03':'" ONE "'", "gone.safetensors: cannot op"},
+        {"'t01':7,'t02':'" ONE "','t03':'" ONE "'", "\"t01\": expected a file name"},
+        {"", "expected an object of tensor and file names"},
+        {"'t01':'" TWO "','t01':'" TWO "'", "duplicate"},
+    };
+    const char *dir = test_path("both");
+    struct err e = {0};
+    save(dir, 3, 0, 800);
+    char *from = path_join(dir, ONE), *copy = path_join(dir, "copy.safetensors");
+    assert_ok(file_copy(from, copy, &e), &e);
+    free(from);
+    free(copy);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *text = xasprintf("{'metadata':{},'weight_map':{%s}}", cases[i].map);
+        for (char *p = text; (p = strchr(p, '\''));)
+            *p = '"';
+        assert_ok(file_write_text(dir, SHARDS_INDEX, text, &e), &e);
+        free(text);
+        struct weights *w = weights_open(dir, &e);
+        if ((w != NULL) != !cases[i].says)
+            fail_msg("%s: %s", cases[i].map, w ? "accepted" : e.msg);
+        if (!w) {
+            assert_contains(e.msg, cases[i].says);
+            assert_contains(e.msg, SHARDS_INDEX);
+        }
+        weights_close(w);
+    }
+}
+
 static void sizes_are_read_and_shown(void **state) {
     (void)state;
     static const struct {
@@ -251,6 +297,7 @@ int main(void) {
         cmocka_unit_test(foreign_files_stay),
         cmocka_unit_test(files_fill_in_order),
         cmocka_unit_test(the_index_is_transformers),
+        cmocka_unit_test(an_index_is_checked_both_ways),
         cmocka_unit_test(sizes_are_read_and_shown),
     };
     return cmocka_run_group_tests_name("shards", tests, NULL, NULL);

@@ -1,176 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_tokenizer.c — encode and decode: against reference ids where the fixtures are at hand,
- * against a quadratic twin, on any bytes.
+ * test_tokenizer.c — encode and decode: added tokens, protected text, any bytes, and the merges
+ * against their definition. Ids of the reference are test_tokenizer_ref.c's business.
  */
 #include "model/rng.h"
 #include "tests/helper_tokenizer.h"
 
-static void encode(const struct tokenizer *t, const char *s, size_t n, bool special,
+static void encode(const struct tokenizer *t, const char *s, size_t n, int flags,
                    struct ids *out) {
     out->n = 0;
-    tokenizer_encode(t, s, n, special, out);
-}
-
-/* ---- reference fixtures ---- */
-static void check_row(const struct tokenizer *t, const json_t *row, const char *where) {
-    const char *text = json_string_value(json_object_get(row, "text"));
-    size_t n = json_string_length(json_object_get(row, "text"));
-    const json_t *want = json_object_get(row, "ids");
-    const json_t *decoded = json_object_get(row, "decoded");
-    // rows that run the post-processor: BOS and EOS are not this module's business
-    if (json_is_true(json_object_get(row, "add_special")) &&
-        json_object_get(row, "ids_with_special"))
-        return;
-    struct ids ids = {0};
-    encode(t, text, n, true, &ids);
-    bool same = ids.n == (int)json_array_size(want);
-    for (int i = 0; same && i < ids.n; i++)
-        same = ids.v[i] == json_integer_value(json_array_get(want, (size_t)i));
-    if (!same)
-        fail_msg("%s: \"%s\": other ids", where, text);
-    if (decoded && !json_object_get(row, "ids_with_special")) {
-        size_t len;
-        char *back = tokenizer_decode(t, ids.v, ids.n, false, &len);
-        if (len != json_string_length(decoded) ||
-            memcmp(back, json_string_value(decoded), len) != 0)
-            fail_msg("%s: \"%s\": decodes to \"%s\"", where, text, back);
-        free(back);
-    }
-    ids_release(&ids);
-}
-
-static int check_jsonl(const struct tokenizer *t, const char *path) {
-    size_t len;
-    struct err e = {0};
-    char *all = file_read(path, &len, &e);
-    assert_non_null(all);
-    int rows = 0;
-    for (char *line = all, *end; *line; line = end + 1) {
-        end = strchr(line, '\n');
-        if (!end)
-            end = line + strlen(line) - 1;
-        json_t *row = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
-        if (!row)
-            break;
-        check_row(t, row, path);
-        json_decref(row);
-        rows++;
-    }
-    free(all);
-    return rows;
-}
-
-static struct tokenizer *load_shared(const char *rel) {
-    const char *path = test_shared(rel);
-    if (!path)
-        skip();
-    struct err e = {0};
-    struct tokenizer *t = tokenizer_load(path, &e);
-    if (!t)
-        fail_msg("%s", e.msg);
-    return t;
-}
-
-#define FIXTURES "fixtures/tokenizers/"
-
-static void test_gpt2_reference(void **state) {
-    (void)state;
-    struct tokenizer *t = load_shared(FIXTURES "gpt-2/tokenizer.json");
-    assert_int_equal(tokenizer_vocab_size(t), 50257);
-    assert_int_equal(check_jsonl(t, test_shared(FIXTURES "gpt-2/cases.jsonl")), 72);
-    assert_int_equal(check_jsonl(t, test_shared(FIXTURES "gpt-2/fuzz.jsonl")), 300);
-    tokenizer_free(t);
-}
-
-static void test_gpt2_long_text(void **state) {
-    (void)state;
-    struct tokenizer *t = load_shared(FIXTURES "gpt-2/tokenizer.json");
-    size_t n, m, len;
-    struct err e = {0};
-    char *text = file_read(test_shared(FIXTURES "longtext/text.txt"), &n, &e);
-    char *want = file_read(test_shared(FIXTURES "longtext/ids.gpt-2.txt"), &m, &e);
-    assert_true(text && want);
-    struct ids ids = {0};
-    encode(t, text, n, false, &ids);
-    char *at = want;
-    for (int i = 0; i < ids.n; i++)
-        assert_int_equal(strtol(at, &at, 10), ids.v[i]);
-    assert_int_equal(strspn(at, " \n"), strlen(at));
-    char *back = tokenizer_decode(t, ids.v, ids.n, true, &len);
-    assert_int_equal(len, n);
-    assert_memory_equal(back, text, n);
-    free(back);
-    free(want);
-    free(text);
-    ids_release(&ids);
-    tokenizer_free(t);
-}
-
-static void test_variants(void **state) {
-    (void)state;
-    static const struct {
-        const char *name;
-        bool understood;
-        const char *reason;                 /* in the message of a refused file */
-    } variants[] = {
-        {"added-in-vocab", true, ""}, {"added-lstrip", true, ""}, {"added-plain", true, ""},
-        {"added-single-word", true, ""}, {"bl-bos-eos", true, ""}, {"bl-digits-indiv", true, ""},
-        {"bl-ignore-merges", true, ""}, {"bl-merges-pairs", true, ""},
-        {"bl-merges-strings", true, ""}, {"bl-no-model-type", true, ""},
-        {"bl-prefix-space", true, ""}, {"norm-NFC", true, ""}, {"split-Isolated-inv", true, ""},
-        {"split-Isolated-norm", true, ""}, {"split-Removed-inv", true, ""},
-        {"split-Removed-norm", true, ""},
-        {"metaspace-always-split", false, "\"Metaspace\" is not supported"},
-        {"norm-lower", false, "\"Lowercase\" is not supported"},
-        {"norm-replace-re", false, "\"Replace\" is not supported"},
-        {"spm-bytefallback", false, "\"Prepend\" is not supported"},
-        {"unigram-bytefallback", false, "\"Metaspace\" is not supported"},
-    };
-    if (!test_shared(FIXTURES "variants/added-plain/tokenizer.json"))
-        skip();
-    for (size_t i = 0; i < ARRAY_LEN(variants); i++) {
-        char rel[160];
-        struct err e = {0};
-        snprintf(rel, sizeof rel, FIXTURES "variants/%s/tokenizer.json", variants[i].name);
-        struct tokenizer *t = tokenizer_load(test_shared(rel), &e);
-        if (!variants[i].understood) {
-            assert_null(t);
-            assert_contains(e.msg, variants[i].reason);
-            continue;
-        }
-        if (!t)
-            fail_msg("%s", e.msg);
-        snprintf(rel, sizeof rel, FIXTURES "variants/%s/cases.jsonl", variants[i].name);
-        assert_true(check_jsonl(t, test_shared(rel)) > 0);
-        tokenizer_free(t);
-    }
-}
-
-/* Files that overlay keys of gpt-2's: added tokens with lstrip and rstrip. */
-static void test_added_reference(void **state) {
-    (void)state;
-    const char *base = test_shared(FIXTURES "gpt-2/tokenizer.json");
-    if (!base)
-        skip();
-    size_t len;
-    struct err e = {0};
-    char *all = file_read(test_shared(FIXTURES "gpt-2/hf_added_tokens.jsonl"), &len, &e);
-    assert_non_null(all);
-    json_t *gpt2 = json_load_file(base, 0, NULL);
-    for (char *line = all, *end; (end = strchr(line, '\n')); line = end + 1) {
-        json_t *row = json_loadb(line, (size_t)(end - line), 0, NULL);
-        char *overlay = json_dumps(json_object_get(row, "overlay"), 0);
-        struct tokenizer *t = with_overlay(gpt2, overlay, &e);
-        if (!t)
-            fail_msg("%s", e.msg);
-        check_row(t, row, "hf_added_tokens");
-        tokenizer_free(t);
-        free(overlay);
-        json_decref(row);
-    }
-    json_decref(gpt2);
-    free(all);
+    assert_int_equal(tokenizer_encode(t, s, n, flags, out), 0);
 }
 
 /* ---- added tokens ---- */
@@ -200,6 +39,9 @@ static void test_added_tokens(void **state) {
          "<a|<a>b|<a|>"},
         // blanks taken by rstrip are not taken again by lstrip
         {TOKEN(298, "<a>", NO, YES, YES, NO, YES), "<a>  <a>", true, "<a>|<a>"},
+        // what a rstrip has taken, an lstrip finds empty: nothing is left of the token
+        {TOKEN(298, "<a>", NO, NO, YES, NO, YES) ", " TOKEN(299, "\\n", NO, YES, NO, NO, YES),
+         "<a> \nx\n", true, "<a>|x|\n"},
         // the raw group goes first
         {TOKEN(298, "ab", NO, NO, NO, YES, NO) ", "
          TOKEN(299, "bc", NO, NO, NO, NO, NO), "abc", true, "a|bc"},
@@ -215,6 +57,15 @@ static void test_added_tokens(void **state) {
         tokenizer_free(t);
         free(overlay);
     }
+    // a content that comes again makes the first one special
+    struct err e2 = {0};
+    struct tokenizer *u = with_overlay(
+        base, "{\"added_tokens\": [" TOKEN(298, "<a>", NO, YES, NO, NO, NO) ", "
+        TOKEN(298, "<a>", NO, NO, NO, NO, YES) "]}", &e2);
+    assert_non_null(u);
+    assert_true(tokenizer_is_special(u, 298));
+    assert_pieces(u, "x <a>", true, "x|<a>");
+    tokenizer_free(u);
     // normalized tokens are matched in normalized text, and their content is normalized
     struct err e = {0};
     struct tokenizer *t = with_overlay(
@@ -223,6 +74,83 @@ static void test_added_tokens(void **state) {
     assert_non_null(t);
     assert_pieces(t, "x\xC3\xA9x", true, "x|e\xCC\x81|x");
     tokenizer_free(t);
+    json_decref(base);
+}
+
+/* Special tokens within protected ranges are text; a longer one must not hide a shorter that ends
+ * before them. */
+static void test_protected(void **state) {
+    (void)state;
+    static const struct {
+        const char *added, *normalizer, *text;
+        struct text_range v[3];
+        int n;
+        const char *expected;
+    } cases[] = {
+        {TOKEN(298, "<a>", NO, NO, NO, NO, YES), "null", "<a>x<a>x<a>", {{4, 7}}, 1,
+         "<a>|x|<|a|>|x|<a>"},
+        {TOKEN(298, "<a>", NO, NO, NO, NO, YES), "null", "<a><a>", {{5, 6}}, 1, "<a>|<|a|>"},
+        {TOKEN(298, "<a>", NO, NO, NO, NO, YES), "null", "<a><a>", {{3, 3}, {6, 6}}, 2,
+         "<a>|<a>"},
+        {TOKEN(298, "<a>", NO, NO, NO, NO, YES) ", " TOKEN(299, "<a>b", NO, NO, NO, NO, YES),
+         "null", "<a>b<a>b", {{3, 4}}, 1, "<a>|b|<a>b"},
+        {TOKEN(298, "<a>", NO, NO, NO, NO, NO), "null", "<a>", {{0, 3}}, 1, "<a>"},
+        {TOKEN(298, "<a>", NO, NO, NO, NO, YES), "null", "<a>\xFF<a>x<a>", {{1, 3}, {8, 9}}, 2,
+         "<|a|>|\xC3\xBF|<a>|x|<|a|>"},
+        // matched in normalized text, where the ranges lie elsewhere
+        {TOKEN(298, "<a>", NO, NO, NO, YES, YES), "{\"type\": \"NFKC\"}",
+         "\xEF\xBC\xA2<a>\xEF\xBC\xA2<a>x<a>", {{9, 12}}, 1, "B|<a>|B|<|a|>|x|<a>"},
+        {TOKEN(298, "<a>", NO, NO, NO, YES, YES), "{\"type\": \"NFKC\"}",
+         "\xEF\xBC\xA2<a>\xEF\xBC\xA2<a>x<a>", {{0, 3}, {13, 16}}, 2, "B|<a>|B|<a>|x|<|a|>"},
+    };
+    json_t *base = sample_json();
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        struct err e = {0};
+        char *overlay = xasprintf("{\"added_tokens\": [%s], \"normalizer\": %s}", cases[c].added,
+                                  cases[c].normalizer);
+        struct tokenizer *t = with_overlay(base, overlay, &e);
+        if (!t)
+            fail_msg("%s", e.msg);
+        struct ids ids = {0};
+        struct str got = {0};
+        tokenizer_encode_text(t, cases[c].text, strlen(cases[c].text), ENCODE_SPECIAL, cases[c].v,
+                              cases[c].n, &ids);
+        for (int i = 0; i < ids.n; i++)
+            str_addf(&got, "%s%s", i ? "|" : "", tokenizer_token(t, ids.v[i]));
+        assert_string_equal(got.s, cases[c].expected);
+        str_release(&got);
+        ids_release(&ids);
+        tokenizer_free(t);
+        free(overlay);
+    }
+    json_decref(base);
+}
+
+/* A text that goes on behind another gets no blank at its beginning, but behind a token. */
+static void test_continues(void **state) {
+    (void)state;
+    static const struct {
+        const char *overlay, *text, *whole, *continued;
+    } cases[] = {
+        {"{}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the", "the|<s>|\xE2\x96\x81the"},
+        {"{}", " the", "\xE2\x96\x81|\xE2\x96\x81the", "\xE2\x96\x81the"},
+        {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', 'replacement': '\xE2\x96\x81',"
+         "'prepend_scheme': 'first'}}", "the<s>the", "\xE2\x96\x81the|<s>|the", "the|<s>|the"},
+        {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', 'replacement': '\xE2\x96\x81',"
+         "'prepend_scheme': 'always'}}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the",
+         "the|<s>|\xE2\x96\x81the"},
+    };
+    json_t *base = sample_spm_json();
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        struct err e = {0};
+        struct tokenizer *t = with_overlay(base, cases[c].overlay, &e);
+        if (!t)
+            fail_msg("%s", e.msg);
+        assert_pieces(t, cases[c].text, ENCODE_SPECIAL, cases[c].whole);
+        assert_pieces(t, cases[c].text, ENCODE_SPECIAL | ENCODE_CONTINUES, cases[c].continued);
+        assert_true(tokenizer_prefix_space(t));
+        tokenizer_free(t);
+    }
     json_decref(base);
 }
 
@@ -293,8 +221,11 @@ static void test_utf8(void **state) {
         {"abc", 3, "abc"},
         {"a\xC3\xA9", 3, "a\xC3\xA9"},
         {"a\xC3", 1, "a\xEF\xBF\xBD"},
-        {"\xE2\x82", 0, "\xEF\xBF\xBD\xEF\xBF\xBD"},
-        {"\xF0\x9F\x98", 0, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
+        {"\xE2\x82", 0, "\xEF\xBF\xBD"},
+        {"\xF0\x9F\x98", 0, "\xEF\xBF\xBD"},
+        {"\xF0\x9F\x98z\xE2\x82", 4, "\xEF\xBF\xBDz\xEF\xBF\xBD"},
+        {"\xF0\x80\x80z", 4, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBDz"},
+        {"\xF4\x90z\xF5", 3, "\xEF\xBF\xBD\xEF\xBF\xBDz\xEF\xBF\xBD"},
         {"\xF0\x9F\x98\x80", 4, "\xF0\x9F\x98\x80"},
         {"\x80\x80\x80\x80", 4, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"},
         {"\xED\xA0\x80z", 4, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBDz"},       // a lone surrogate
@@ -334,22 +265,97 @@ static void test_naive_twin(void **state) {
     tokenizer_free(t);
 }
 
-/* A word of 400 000 letters: quadratic work would take minutes. */
-static void test_long_word(void **state) {
+/* Characters, bytes and unk, whole texts: against the definition, with words cut and uncut. */
+static void test_naive_characters(void **state) {
     (void)state;
-    struct tokenizer *t = train_sample(330);
-    size_t n = 400000;
+    static const char *const overlays[] = {
+        "{}", "{'normalizer': {'type': 'NFC'}}", "{'normalizer': null}",
+    };
+    static const char *const units[] = {"a", "b", "the", "t", "h", "e", " ", " ", "  ", "\xC3\xA9",
+                                        "\xE6\x97\xA5", "<0x0A>", "\n", "\xE2\x96\x81", "<", ">"};
+    json_t *base = sample_spm_json();
+    struct rng *r = rng_new(5);
+    for (size_t c = 0; c < ARRAY_LEN(overlays); c++) {
+        struct err e = {0};
+        struct tokenizer *t = with_overlay(base, overlays[c], &e);
+        struct ids fast = {0}, slow = {0};
+        struct str text = {0};
+        assert_non_null(t);
+        assert_true(t->cut_words);
+        for (int i = 0; i < 600; i++) {
+            struct encoder *x = encoder_take(t);
+            text.len = fast.n = 0;
+            for (size_t k = rng_below(r, 60); k > 0; k--)
+                str_add(&text, units[rng_below(r, ARRAY_LEN(units))]);
+            str_add(&text, "");
+            x->out = &fast;
+            encode_words(x, text.s, text.len);
+            naive_characters(t, text.s, text.len, &slow);
+            assert_int_equal(fast.n, slow.n);
+            if (slow.n)
+                assert_memory_equal(fast.v, slow.v, (size_t)slow.n * sizeof *slow.v);
+            encoder_give(x);
+        }
+        str_release(&text);
+        ids_release(&fast);
+        ids_release(&slow);
+        tokenizer_free(t);
+    }
+    rng_free(r);
+    json_decref(base);
+}
+
+/* A merge across the beginning of a word forbids cutting there. */
+static void test_cut_words(void **state) {
+    (void)state;
+    struct err e = {0};
+    json_t *base = sample_spm_json();
+    json_t *model = json_object_get(base, "model"), *vocab = json_object_get(model, "vocab");
+    json_object_set_new(vocab, "e\xE2\x96\x81t", json_integer((json_int_t)json_object_size(vocab)));
+    json_array_append_new(json_object_get(model, "merges"),
+                          json_pack("[ss]", "e", "\xE2\x96\x81t"));
+    struct tokenizer *t = with_overlay(base, "{'added_tokens': []}", &e);
+    if (!t)
+        fail_msg("%s", e.msg);
+    assert_false(t->cut_words);
+    tokenizer_free(t);
+    json_decref(base);
+}
+
+/* A word of 400 000 letters: quadratic work would take minutes. */
+static void check_long_word(const struct tokenizer *t, const char *unit, size_t unit_ids) {
+    const size_t n = 400000, k = strlen(unit);
     char *word = xmalloc(n);
     for (size_t i = 0; i < n; i++)
-        word[i] = "hello"[i % 5];
+        word[i] = unit[i % k];
     struct ids ids = {0};
     double start = now_seconds();
-    encode(t, word, n, false, &ids);
-    assert_true(now_seconds() - start < 2);
-    assert_int_equal(ids.n, n / 5);
+    encode(t, word, n, 0, &ids);
+    assert_true(now_seconds() - start < 5);
+    assert_in_range(ids.n, n / k * unit_ids, n / k * unit_ids + 2);
     free(word);
     ids_release(&ids);
+}
+
+static void test_long_word(void **state) {
+    (void)state;
+    struct err e = {0};
+    struct tokenizer *t = train_sample(330);
+    check_long_word(t, "hello", 1);
     tokenizer_free(t);
+    json_t *base = sample_spm_json();
+    t = with_overlay(base, "{}", &e);
+    assert_non_null(t);
+    check_long_word(t, "the", 1);
+    check_long_word(t, "q\xC3\xA9", 3);
+    tokenizer_free(t);
+    json_t *unigram = sample_unigram_json();
+    t = with_overlay(unigram, "{}", &e);
+    assert_non_null(t);
+    check_long_word(t, "abc", 1);
+    tokenizer_free(t);
+    json_decref(unigram);
+    json_decref(base);
 }
 
 static void test_threads(void **state) {
@@ -372,16 +378,16 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gpt2_reference),
-        cmocka_unit_test(test_gpt2_long_text),
-        cmocka_unit_test(test_variants),
-        cmocka_unit_test(test_added_reference),
         cmocka_unit_test(test_added_tokens),
+        cmocka_unit_test(test_protected),
+        cmocka_unit_test(test_continues),
         cmocka_unit_test(test_special_ids),
         cmocka_unit_test(test_byte_letters),
         cmocka_unit_test(test_round_trip_any_bytes),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_naive_twin),
+        cmocka_unit_test(test_naive_characters),
+        cmocka_unit_test(test_cut_words),
         cmocka_unit_test(test_long_word),
         cmocka_unit_test(test_threads),
     };

@@ -10,6 +10,8 @@
 #define SPLIT(behavior, invert)                                                                 \
     "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Split', "               \
     "'pattern': {'String': '-'}, 'behavior': '" behavior "', 'invert': " invert "}" BL
+#define ALONE(type)                                                                             \
+    "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': " type "}" BL
 static const struct {
     const struct stage_kind *table;
     const char *type, *overlay, *text, *expected;
@@ -23,14 +25,43 @@ static const struct {
     {normalizer_table, "Sequence",
      "{'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'NFKD'}, "
      "{'type': 'NFC'}]}}", "e\xCC\x81\xEF\xBC\xA2", "\xC3\x83\xC2\xA9|B"},
+    {normalizer_table, "Lowercase", "{'normalizer': {'type': 'Lowercase'}}", "THE", "the"},
+    {normalizer_table, "Strip", "{'normalizer': {'type': 'Strip', 'strip_left': true, "
+     "'strip_right': false}}", "  the ", "the|\xC4\xA0"},
+    {normalizer_table, "StripAccents", "{'normalizer': {'type': 'StripAccents'}}", "the\xCC\x81",
+     "the"},
+    {normalizer_table, "Replace", "{'normalizer': {'type': 'Replace', 'pattern': {'String': '--'}, "
+     "'content': 'the'}}", "-----", "the|the|-"},
+    {normalizer_table, "Prepend", "{'normalizer': {'type': 'Prepend', 'prepend': 't'}}", "he",
+     "the"},
+    {normalizer_table, "Precompiled", "{'normalizer': {'type': 'Precompiled', "
+     "'precompiled_charsmap': 'BAAAAAAAAABh'}}", "the", "the"},
+    {normalizer_table, "Nmt", "{'normalizer': {'type': 'Nmt'}}", "t\x01h\x7F" "e\t",
+     "the|\xC4\xA0"},
+    {normalizer_table, "ByteLevel", "{'pre_tokenizer': null, 'normalizer': {'type': 'ByteLevel'}}",
+     "the the", "the|\xC4\xA0the"},
     {pre_tokenizer_table, "ByteLevel",
      "{'pre_tokenizer': {'type': 'ByteLevel', 'add_prefix_space': true}}", "the", "\xC4\xA0the"},
+    {pre_tokenizer_table, "ByteLevel", "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': ["
+     "{'type': 'ByteLevel', 'add_prefix_space': false}, {'type': 'Split', 'pattern': {'String': "
+     "'\xC4\xA0'}, 'behavior': 'Isolated'}]}}", "the the", "the|\xC4\xA0|the"},
     {pre_tokenizer_table, "Split", SPLIT("Isolated", "false"), "the-the", "the|-|the"},
     {pre_tokenizer_table, "Split", SPLIT("Removed", "false"), "a-the--e-", "a|the|e"},
     {pre_tokenizer_table, "Split", SPLIT("Removed", "true"), "a-the--e-", "-|-|-|-"},
     {pre_tokenizer_table, "Digits",
      "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', "
      "'individual_digits': true}" BL, "123", "1|2|3"},
+    {pre_tokenizer_table, "Digits",
+     "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', "
+     "'individual_digits': false}" BL, "a12the", "a|12|the"},
+    {pre_tokenizer_table, "Metaspace", ALONE("'Metaspace', 'replacement': '-'"), "the the",
+     "-|the|-|the"},
+    {pre_tokenizer_table, "Punctuation", ALONE("'Punctuation'"), "the.the", "the|.|the"},
+    {pre_tokenizer_table, "Whitespace", ALONE("'Whitespace'"), "the,,  the\n", "the|,|,|the"},
+    {pre_tokenizer_table, "WhitespaceSplit", ALONE("'WhitespaceSplit'"), " the.  the", "the|.|the"},
+    {pre_tokenizer_table, "BertPreTokenizer", ALONE("'BertPreTokenizer'"), "the. the", "the|.|the"},
+    {pre_tokenizer_table, "CharDelimiterSplit", ALONE("'CharDelimiterSplit', 'delimiter': '-'"),
+     "the--the", "the|the"},
     {pre_tokenizer_table, "Sequence", SPLIT("Isolated", "true"), "the", "the"},
     {post_processor_table, "ByteLevel",
      "{'post_processor': {'type': 'ByteLevel', 'trim_offsets': true}}", "the", "the"},
@@ -39,10 +70,23 @@ static const struct {
      "'<|a|>', 'type_id': 0}}, {'Sequence': {'id': 'A', 'type_id': 0}}], 'pair': [], "
      "'special_tokens': {'<|a|>': {'id': '<|a|>', 'ids': [298], 'tokens': ['<|a|>']}}}}",
      "the", "the"},
+    {post_processor_table, "RobertaProcessing", "{'post_processor': {'type': 'RobertaProcessing', "
+     "'sep': ['<|a|>', 298], 'cls': ['<|ab|>', 299]}}", "the", "the"},
+    {post_processor_table, "BertProcessing", "{'post_processor': {'type': 'BertProcessing', "
+     "'sep': ['<|a|>', 298], 'cls': ['<|ab|>', 299]}}", "the", "the"},
     {post_processor_table, "Sequence",
      "{'post_processor': {'type': 'Sequence', 'processors': [{'type': 'ByteLevel'}]}}",
      "the", "the"},
     {decoder_table, "ByteLevel", "{'decoder': {'type': 'ByteLevel'}}", "the", "the"},
+    {decoder_table, "ByteFallback", "{'decoder': {'type': 'ByteFallback'}}", "the", "the"},
+    {decoder_table, "Fuse", "{'decoder': {'type': 'Fuse'}}", "the", "the"},
+    {decoder_table, "Replace", "{'decoder': {'type': 'Replace', 'pattern': {'Regex': 'x'}, "
+     "'content': ''}}", "the", "the"},
+    {decoder_table, "Strip", "{'decoder': {'type': 'Strip', 'content': ' ', 'start': 1, "
+     "'stop': 0}}", "the", "the"},
+    {decoder_table, "Metaspace", "{'decoder': {'type': 'Metaspace', 'replacement': '_'}}", "the",
+     "the"},
+    {decoder_table, "Sequence", "{'decoder': {'type': 'Sequence', 'decoders': []}}", "the", "the"},
 };
 
 static void test_stages(void **state) {
@@ -166,35 +210,65 @@ static void test_refusals(void **state) {
         const char *overlay, *message;
     } cases[] = {
         {"{'version': '2.0'}", "version: expected \"1.0\""},
-        {"{'normalizer': {'type': 'Strip'}}", "normalizer.type: \"Strip\" is not supported"},
+        {"{'normalizer': {'type': 'BertNormalizer'}}", "\"BertNormalizer\" is not supported"},
+        {"{'normalizer': {'type': 'Prepend'}}", "normalizer.prepend: expected a string"},
+        {"{'normalizer': {'type': 'Replace', 'pattern': {'String': 'a'}}}", "normalizer.content"},
+        {"{'normalizer': {'type': 'Replace', 'content': '', 'pattern': {'Regex': '[z-a]'}}}",
+         "a range from high to low"},
+        {"{'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AA=A'}}", "base64"},
+        {"{'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'AAAAAAAA'}}",
+         "expected a trie within its 6 bytes"},
+        {"{'normalizer': {'type': 'Precompiled', 'precompiled_charsmap': 'BAAAAAAAAAD/'}}",
+         "expected replacements in UTF-8"},
         {"{'normalizer': {'type': 'NFC', 'x': 1}}", "normalizer: key \"x\" is not supported"},
         {"{'normalizer': 7}", "normalizer: expected an object with a \"type\", got a number"},
-        {"{'pre_tokenizer': null}", "pre_tokenizer: expected ByteLevel as its last step, got null"},
-        {"{'pre_tokenizer': {'type': 'Whitespace'}}", "\"Whitespace\" is not supported"},
+        {"{'pre_tokenizer': {'type': 'UnicodeScripts'}}", "\"UnicodeScripts\" is not supported"},
+        {"{'pre_tokenizer': {'type': 'Metaspace'}}", "replacement: expected one character, got not"},
+        {"{'pre_tokenizer': {'type': 'Metaspace', 'replacement': '__'}}", "expected one character"},
+        {"{'pre_tokenizer': {'type': 'Metaspace', 'replacement': '_', 'prepend_scheme': 'last'}}",
+         "expected always, first or never, got \"last\""},
+        {"{'pre_tokenizer': {'type': 'Metaspace', 'replacement': '_', 'prepend_scheme': 'first', "
+         "'add_prefix_space': false}}", "does not go with prepend_scheme \"first\""},
+        {"{'pre_tokenizer': {'type': 'CharDelimiterSplit'}}", "delimiter: expected one character"},
         {"{'pre_tokenizer': {'type': 'ByteLevel', 'use_regx': true}}", "hint: use_regex?"},
         {"{'pre_tokenizer': {'type': 'ByteLevel', 'use_regex': 1}}", "expected true or false"},
         {SPLIT("Isolatd", "false"), "pre_tokenizer.pretokenizers[0].behavior"},
         {SPLIT("Isolated", "3"), "pretokenizers[0].invert: expected true or false"},
         {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '('}, 'behavior': "
          "'Isolated'}}", "does not compile"},
-        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '[a[b]]'}, "
-         "'behavior': 'Isolated'}}", "a class inside a class"},
-        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '[a&&b]'}, "
-         "'behavior': 'Isolated'}}", "&& inside a class"},
-        {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'Regex': '(?m:.)'}, "
-         "'behavior': 'Isolated'}}", "the option m"},
         {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'String': ''}, 'behavior': "
          "'Isolated'}}", "not empty"},
         {"{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'ByteLevel'}, "
-         "{'type': 'Digits'}]}}", "expected ByteLevel as the last step"},
+         "{'type': 'ByteLevel'}]}}", "expected one ByteLevel, got a second"},
         {"{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': {}}}", "expected a list"},
-        {"{'decoder': null}", "decoder: expected ByteLevel"},
-        {"{'decoder': {'type': 'Metaspace'}}", "\"Metaspace\" is not supported"},
-        {"{'post_processor': {'type': 'BertProcessing'}}", "\"BertProcessing\" is not supported"},
+        {"{'decoder': {'type': 'WordPiece'}}", "\"WordPiece\" is not supported"},
+        {"{'decoder': {'type': 'Metaspace'}}", "decoder.replacement: expected one character"},
+        {"{'decoder': {'type': 'Strip', 'content': ' ', 'start': -1, 'stop': 0}}", "decoder.start"},
+        {"{'decoder': {'type': 'Strip', 'content': '', 'start': 1, 'stop': 0}}", "one character"},
+        {"{'decoder': {'type': 'Replace', 'pattern': {'String': 'a'}}}", "decoder.content"},
+        {"{'post_processor': {'type': 'BertProcessing'}}", "post_processor.cls: expected [token, id"},
+        {"{'post_processor': {'type': 'BertProcessing', 'cls': ['x', 5000], 'sep': ['x', 1]}}",
+         "expected the id of a token, got one that is none"},
         {"{'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': "
-         "{'id': '<s>'}}], 'special_tokens': {}}}", "\"<s>\" has no entry"},
+         "{'id': '<s>'}}], 'pair': [], 'special_tokens': {}}}", "\"<s>\" has no entry"},
+        {"{'post_processor': {'type': 'TemplateProcessing', 'single': []}}", "pair: expected a list"},
+        {"{'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'B'}}], "
+         "'pair': []}}", "post_processor.single[0]: expected sequence A, got \"B\""},
+        {"{'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': {'id': "
+         "'x'}}], 'pair': [], 'special_tokens': {'x': {'ids': [999999]}}}}", "the id of a token"},
+        {"{'post_processor': {'type': 'Sequence', 'processors': [{'type': 'BertProcessing', 'cls': "
+         "['x', 1], 'sep': ['x', 1]}, {'type': 'BertProcessing'}]}}", "got a second"},
         {"{'model': null}", "model: expected an object"},
-        {"{'model': {'type': 'Unigram'}}", "model.type: \"Unigram\" is not supported"},
+        {"{'model': {'type': 'WordPiece'}}",
+         "model.type: \"WordPiece\" is not supported, expected one of BPE, Unigram"},
+        {"{'model': {'type': 'Unigram'}}", "model.vocab: expected a list"},
+        {"{'model': {'type': 'Unigram', 'vocab': [['a', 0]], 'unk_id': null}}",
+         "unk_id: expected the id of a piece (unknown characters need one), got null"},
+        {"{'model': {'type': 'Unigram', 'vocab': [['a', 0]], 'unk_id': 1}}", "one that is none"},
+        {"{'model': {'type': 'Unigram', 'vocab': [['a', 0], ['a', 0]], 'unk_id': 0}}",
+         "model.vocab[1]: \"a\" is there twice"},
+        {"{'model': {'type': 'Unigram', 'vocab': [['a', 'b']], 'unk_id': 0}}", "[piece, score]"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 70000}, 'merges': []}}", "a larger one"},
         {"{'model': {'type': 'BPE', 'vocab': [], 'merges': []}}", "model.vocab: expected an obj"},
         {"{'model': {'type': 'BPE', 'vocab': {'a': -1}, 'merges': []}}", "expected an id"},
         {"{'model': {'type': 'BPE', 'vocab': {'a': 4000000000}, 'merges': []}}", "expected an id"},
@@ -207,8 +281,8 @@ static void test_refusals(void **state) {
          "['a', 'a']]}}", "merges[1]"},
         {"{'model': {'type': 'BPE', 'vocab': {'a': 1, 'aa': 2}, 'merges': [['a', 'a'], "
          "'a a']}}", "as in the first merge"},
-        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'byte_fallback': true}}",
-         "byte_fallback"},
+        {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'byte_fallback': 1}}",
+         "byte_fallback: expected true or false"},
         {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'dropout': 0.1}}",
          "dropout"},
         {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'unk_token': 'u'}}",
@@ -218,7 +292,8 @@ static void test_refusals(void **state) {
         {"{'model': {'type': 'BPE', 'vocab': {'a': 1}, 'merges': [], 'new_key': 1}}",
          "key \"new_key\" is not supported"},
         {"{'added_tokens': {}}", "added_tokens: expected a list"},
-        {"{'added_tokens': [3]}", "added_tokens[0].content"},
+        {"{'added_tokens': [3]}", "added_tokens[0]: expected an object, got a number"},
+        {"{'added_tokens': [{'id': 298}]}", "added_tokens[0].content"},
         {"{'added_tokens': [{'id': 5, 'content': '<x>'}]}", "expected id 298"},
         {"{'added_tokens': [{'id': 298, 'content': 'the'}]}", "as in the vocabulary"},
     };
@@ -260,20 +335,81 @@ static void test_broken_json(void **state) {
     assert_contains(e.msg, "twice.json:1:");
 }
 
-/* A pattern that would run for ever ends at its limit, and the text still comes through. */
-static void test_hostile_pattern(void **state) {
+/* A pattern that could run for ever is refused; one that takes the square of the text's length is
+ * counted, and fails the call when the steps are spent, leaving what was there before it. */
+static void test_hostile_patterns(void **state) {
+    (void)state;
+    static const char *const patterns[] = {"(a+)+$", "(x+x+)+y", "(\\\\s*\\\\s*)*$", "(?:q|q)*r",
+                                           "^(\\\\p{L}|\\\\p{Lo})*\\\\d"};
+    json_t *base = sample_json();
+    struct err e = {0};
+    for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
+        char *overlay = xasprintf("{'normalizer': {'type': 'Replace', 'content': '', 'pattern': "
+                                  "{'Regex': '%s'}}}", patterns[i]);
+        assert_null(with_overlay(base, overlay, &e));
+        assert_contains(e.msg, "takes too many steps");
+        free(overlay);
+    }
+    struct tokenizer *t = with_overlay(
+        base, "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Split', "
+        "'pattern': {'Regex': '\\\\s+$'}, 'behavior': 'Isolated', 'invert': false}" BL, &e);
+    if (!t)
+        fail_msg("%s", e.msg);
+    struct ids ids = {0};
+    ids_add(&ids, 7);
+    const size_t n = 6000;
+    t->steps = 1000000;
+    char *text = xmalloc(n);
+    memset(text, ' ', n);
+    assert_int_equal(tokenizer_encode(t, text, n, 0, &ids), 0);
+    ids.n = 1;
+    text[n - 1] = 'x';
+    assert_int_equal(tokenizer_encode(t, text, n, 0, &ids), -1);
+    free(text);
+    assert_int_equal(ids.n, 1);
+    assert_int_equal(tokenizer_encode(t, "the", 3, 0, &ids), 0);
+    assert_int_equal(ids.n, 2);
+    ids_release(&ids);
+    tokenizer_free(t);
+    json_decref(base);
+}
+
+/* Small files that would make much of little are stopped. */
+static void test_bombs(void **state) {
     (void)state;
     json_t *base = sample_json();
     struct err e = {0};
-    struct tokenizer *t = with_overlay(
-        base, "{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Split', "
-        "'pattern': {'Regex': '(a+)+$'}, 'behavior': 'Isolated', 'invert': false}" BL, &e);
+    struct str s = {0};
+    str_add(&s, "{'normalizer': {'type': 'Sequence', 'normalizers': [");
+    for (int i = 0; i < 40; i++)
+        str_addf(&s, "%s{'type': 'Replace', 'pattern': {'String': 't'}, 'content': 'tt'}",
+                 i ? ", " : "");
+    str_add(&s, "]}}");
+    struct tokenizer *t = with_overlay(base, s.s, &e);
     assert_non_null(t);
-    enum log_level was = log_threshold;
-    log_threshold = LOG_ERROR;
-    assert_round_trip(t, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 51);
-    log_threshold = was;
+    struct ids ids = {0};
+    assert_int_equal(tokenizer_encode(t, "the", 3, 0, &ids), -1);
     tokenizer_free(t);
+    s.len = 0;
+    str_add(&s, "{'decoder': {'type': 'Sequence', 'decoders': [");
+    for (int i = 0; i < 40; i++)
+        str_addf(&s, "%s{'type': 'Replace', 'pattern': {'String': 't'}, 'content': 'tt'}",
+                 i ? ", " : "");
+    str_add(&s, "]}}");
+    t = with_overlay(base, s.s, &e);
+    assert_non_null(t);
+    const int32_t id = tokenizer_id(t, "the");
+    free(tokenizer_decode(t, &id, 1, 0, NULL));
+    tokenizer_free(t);
+    s.len = 0;
+    str_add(&s, "{'normalizer': {'type': 'Sequence', 'normalizers': [{'type': 'NFC'}");
+    for (int i = 0; i < 120; i++)
+        str_add(&s, ", {'type': 'NFC'}");
+    str_add(&s, "]}}");
+    assert_null(with_overlay(base, s.s, &e));
+    assert_contains(e.msg, "at most 100 steps");
+    str_release(&s);
+    ids_release(&ids);
     json_decref(base);
 }
 
@@ -285,7 +421,8 @@ int main(void) {
         cmocka_unit_test(test_save_load),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_broken_json),
-        cmocka_unit_test(test_hostile_pattern),
+        cmocka_unit_test(test_hostile_patterns),
+        cmocka_unit_test(test_bombs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,9 +44,10 @@ void cli_help(const struct usage *u, const struct opt *opts, int nopts, FILE *f)
     X("Train", init, "a fresh model and tokenizer, for training from scratch")                  \
     X("Measure", attrib, "score units, classify SCU/UCU/CU/RU, write units and a report")       \
     X("Measure", eval, "refusal, over-refusal, losses, task accuracy")                          \
-    X("Look", inspect, "checkpoints, without loading them: show, tensor, diff, units, verify")  \
+    X("Look", inspect, "checkpoints, without loading them: show, tensor, diff, units, verify, convert")  \
     X("Look", generate, "text from a checkpoint")                                               \
     X("Look", tokenize, "text or JSONL on stdin to token ids, and back")                        \
+    X("Look", preview, "the tokens that will be trained on, with their loss mask")              \
     X("Look", config, "every key with type, default, range and meaning")                        \
     X("Look", bench, "speed against the machine's limit, one JSON line a case")
 #define X(group, name, summary) int cmd_##name(int argc, char **argv);

@@ -140,7 +140,8 @@ static int run(const struct config *cfg, const void *ctx, struct err *e) {
     struct graph *g = NULL;
     char *json_path = NULL, *completions_path = NULL, hash[65];
     if (parent_open(&p, cfg, e) || hf_hash(cfg->model_name_or_path, hash, e) ||
-        eval_sets_load(&sets, cfg, p.chat, p.hf->tokenizer, p.eos, e))
+        eval_sets_load(&sets, cfg, p.chat, p.hf->tokenizer, p.eos, e)
+        || eval_sets_fit(&sets, &p.hf->model->cfg, e))
         goto out;
     if (!sets.harmful && !sets.harmless && !sets.refusals && !sets.utility && !sets.task) {
         err_set(e, "eval: expected at least one set, got none (hint: eval.harmful, eval.harmless, "

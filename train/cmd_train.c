@@ -54,14 +54,8 @@ struct job {
 static struct dataset *load(const struct job *j, const struct strlist *files, int max_samples,
                             const char *key, struct err *e) {
     const struct config *c = j->run.cfg;
-    struct data_opts o = {
-        .need = loss_table[c->loss_type].need,
-        .max_length = c->max_length,
-        .truncation = c->truncation,
-        .completion_only = c->completion_only_loss,
-        .max_samples = max_samples,
-        .eos_id = j->run.parent.eos,
-    };
+    struct data_opts o = data_opts_of(c, loss_table[c->loss_type].need, j->run.parent.eos);
+    o.max_samples = max_samples;
     struct dataset *d = dataset_load(files, j->run.parent.chat, j->run.parent.hf->tokenizer, &o, e);
     if (!d)
         err_prefix(e, "%s", key);

@@ -160,14 +160,11 @@ static int load_inputs(struct compare *c, struct err *e) {
     if (scored && strcmp(scored, c->parent_hash))
         log_warn("%s: scored on another model than %s: classes may not fit", cfg->compare.units,
                  cfg->model_name_or_path);
-    struct data_opts o = {.need = loss_table[cfg->loss_type].need,
-                          .max_length = cfg->max_length,
-                          .truncation = cfg->truncation,
-                          .completion_only = cfg->completion_only_loss,
-                          .max_samples = cfg->max_train_samples,
-                          .eos_id = c->parent.eos};
+    struct data_opts o = data_opts_of(cfg, loss_table[cfg->loss_type].need, c->parent.eos);
+    o.max_samples = cfg->max_train_samples;
     c->train = dataset_load(&cfg->dataset, c->parent.chat, tok, &o, e);
-    if (!c->train || eval_sets_load(&c->sets, cfg, c->parent.chat, tok, c->parent.eos, e))
+    if (!c->train || eval_sets_load(&c->sets, cfg, c->parent.chat, tok, c->parent.eos, e)
+        || eval_sets_fit(&c->sets, &m->cfg, e))
         return -1;
     for (int i = 0; i < c->narms; i++) {
         struct mask set;

@@ -49,6 +49,7 @@ struct config {
                                                "?field=value" and "#first:last" (config_paths.h) */
     int max_length;
     int truncation;                         /* error | drop | truncate : rows over max_length */
+    int on_bad_row;                         /* error | skip : rows that give no tokens */
     bool completion_only_loss, shuffle;
     int max_train_samples, max_eval_samples;    /* 0: all */
 

@@ -33,6 +33,7 @@ const char *const verb_names[VERB_COUNT] = {
         return i >= 0 && (size_t)i < ARRAY_LEN(v) ? v[i] : NULL;                                \
     }
 LOCAL_NAMES(truncation_names, "error", "drop", "truncate")
+LOCAL_NAMES(bad_row_names, "error", "skip")
 LOCAL_NAMES(train_other_names, "auto", "yes", "no")
 LOCAL_NAMES(dtype_names, "float32", "bfloat16", "float16")
 LOCAL_NAMES(token_names, "response", "prompt", "all")
@@ -97,6 +98,9 @@ const struct config_key config_keys[] = {
      "cutoff_len max_seq_length max_seq_len sequence_len"},
     {"truncation", KEY_ENUM, AT(truncation), 0, 0, "error", READERS, truncation_names,
      "rows longer than max_length: stop, leave out (counted), or cut", NULL},
+    {"on_bad_row", KEY_ENUM, AT(on_bad_row), 0, 0, "error", READERS, bad_row_names,
+     "rows that cannot be used (broken JSON, wrong fields, an empty answer, what the template "
+     "refuses): stop, or leave out (counted and named)", NULL},
     {"completion_only_loss", KEY_BOOL, AT(completion_only_loss), 0, 0, "true", TRAINERS, NULL,
      "only completions carry loss; false: prompts too", "mask_prompt"},
     {"shuffle", KEY_BOOL, AT(shuffle), 0, 0, "true", TRAINERS, NULL,

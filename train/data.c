@@ -5,8 +5,9 @@
  * One path for every format: row -> conversation (data_format.c) -> ids and marks (chat.h) ->
  * checks -> truncation rule -> dataset. A prompt is also rendered alone, the way generation renders
  * it, and must be a prefix of the whole: what is trained on is then what generation continues. A
- * row is used whole, or counted as dropped or truncated by the rule that the user chose, or it
- * stops the run with its file and line; nothing is skipped silently (trl#5213, #6321, #4201).
+ * row is used whole, or noted as refused, dropped or truncated by a rule that the user chose, or it
+ * stops the run with its file and line; nothing is skipped silently (trl#5213, #6321, #4201). Of a
+ * row that is too long the truncation rule alone decides, on_bad_row of one that gives no tokens.
  *
  * The order of an epoch is a keyed permutation, a function of (seed, epoch): resuming in the middle
  * of an epoch needs no state.
@@ -18,6 +19,7 @@
 #include <string.h>
 
 #include "ckpt/sha.h"
+#include "model/model.h"
 #include "model/rng.h"
 #include "train/data_format.h"
 #include "train/jsonl.h"
@@ -27,9 +29,10 @@ struct loader {
     const struct tokenizer *tok;
     const struct data_opts *o;
     struct dataset *d;
-    int cap;
-    char first_cut[300];                    // "file:line" of the first row over max_length
+    int cap, note_cap;
 };
+
+const char *const data_fate_names[DATA_FATES] = {"refused", "dropped", "truncated"};
 
 /* ---- one sequence ---- */
 
@@ -54,13 +57,21 @@ static void seq_finish(struct seq *s) {
 
 /* Takes ids over; marks NULL: nothing is learnt. */
 static void seq_take(struct seq *s, struct ids *ids, const struct ids *marks) {
-    s->n = ids->n;
+    s->n = s->nwhole = ids->n;
     s->ids = ids->v;
     *ids = (struct ids){0};
     s->carries = xcalloc((size_t)s->n + 1, 1);
     for (int i = 0; i < s->n && marks; i++)
         s->carries[i] = marks->v[i] != 0;
     seq_finish(s);
+}
+
+/* Tokens before the first mark. */
+static int before_answer(const struct ids *marks) {
+    int n = 0;
+    while (n < marks->n && !marks->v[n])
+        n++;
+    return n;
 }
 
 /* Ids of a conversation whose first nprompt messages carry no loss (unless all tokens do). */
@@ -70,10 +81,12 @@ static int render_answer(const struct loader *l, const struct message *m, int n,
     int rc = chat_check_raw(l->chat, m, n, e);
     if (rc == 0)
         rc = chat_encode(l->chat, m, n, nprompt, false, &ids, &marks, e);
+    const int nprompt_ids = before_answer(&marks);
     for (int i = 0; rc == 0 && !l->o->completion_only && i < ids.n; i++)
         marks.v[i] = 1;
     if (rc == 0) {
         seq_take(out, &ids, &marks);
+        out->nprompt = nprompt_ids;
         if (!out->ncarry)
             rc = err_set(e, "nothing to learn: no token of the answer carries loss");
     }
@@ -89,8 +102,10 @@ static int render_prompt(const struct loader *l, const struct message *m, int n,
     int rc = chat_check_raw(l->chat, m, n, e);
     if (rc == 0)
         rc = chat_encode(l->chat, m, n, n, true, &ids, NULL, e);
-    if (rc == 0)
+    if (rc == 0) {
         seq_take(out, &ids, NULL);
+        out->nprompt = out->n;
+    }
     ids_release(&ids);
     return rc;
 }
@@ -151,6 +166,31 @@ static int example_render(const struct loader *l, const struct data_row *r, stru
     return 0;
 }
 
+/* ---- notes ---- */
+
+static void add_note(struct loader *l, struct data_note note) {
+    struct dataset *d = l->d;
+    if (d->nnotes == l->note_cap) {
+        l->note_cap = l->note_cap ? 2 * l->note_cap : 16;
+        d->notes = xreallocarray(d->notes, (size_t)l->note_cap, sizeof *d->notes);
+    }
+    d->notes[d->nnotes++] = note;
+    log_verbose("%s:%d: %s: %s", note.file, note.line, data_fate_names[note.fate], note.reason);
+}
+
+enum { BAD_ROW_ERROR, BAD_ROW_SKIP };
+
+/* A row that gives no tokens: a note, or the end of loading. */
+static int refuse(struct loader *l, const char *file, int line, const char *reason,
+                  struct err *e) {
+    if (l->o->on_bad_row == BAD_ROW_ERROR)
+        return err_set(e, "%s:%d: %s", file, line, reason);
+    l->d->refused++;
+    add_note(l, (struct data_note){.fate = DATA_REFUSED, .file = file, .line = line,
+                                   .reason = xstrdup(reason)});
+    return 0;
+}
+
 /* ---- the truncation rule ---- */
 
 enum { TRUNCATION_ERROR, TRUNCATION_DROP, TRUNCATION_CUT };
@@ -162,62 +202,85 @@ static void seq_cut(struct seq *s, int max, bool prompt) {
     if (prompt)
         memmove(s->ids, s->ids + (s->n - max), (size_t)max * sizeof *s->ids);
     s->n = max;
+    s->nprompt = MIN(s->nprompt, max);
     seq_finish(s);
 }
 
 /* 1: keep the example; 0: drop it; -1 and *e. */
 static int apply_max_length(struct loader *l, struct example *x, struct err *e) {
-    int longest = MAX(x->a.n, x->b.n), max = l->o->max_length;
+    const int longest = MAX(x->a.n, x->b.n), max = l->o->max_length;
     if (!max || longest <= max)
         return 1;
     if (l->o->truncation == TRUNCATION_ERROR)
-        return err_set(e, "the row has %d tokens, expected at most max_length %d (hint: "
-                          "truncation: drop or truncate, or a larger max_length)", longest, max);
-    if (!l->first_cut[0])
-        snprintf(l->first_cut, sizeof l->first_cut, "%s:%d", x->file, x->line);
-    bool prompt = l->o->need == NEED_PROMPT, keep = l->o->truncation == TRUNCATION_CUT;
-    if (keep) {
+        return err_set(e, "%s:%d: the row has %d tokens, expected at most max_length %d (hint: "
+                          "truncation: drop or truncate, or a larger max_length)", x->file,
+                       x->line, longest, max);
+    struct data_note note = {.file = x->file, .line = x->line, .na = x->a.n, .nb = x->b.n,
+                             .prompt_full = x->a.nprompt >= max};
+    const bool prompt = l->o->need == NEED_PROMPT, cut = l->o->truncation == TRUNCATION_CUT;
+    bool keep = cut;
+    if (cut) {
         seq_cut(&x->a, max, prompt);
         seq_cut(&x->b, max, prompt);
         keep = prompt || (x->a.ncarry && (!x->b.n || x->b.ncarry));
     }
+    note.fate = keep ? DATA_TRUNCATED : DATA_DROPPED;
+    note.reason = xasprintf("%d tokens, over max_length %d%s", longest, max,
+                            cut && !keep ? ": cut, nothing is left to learn" : "");
     *(keep ? &l->d->truncated : &l->d->dropped) += 1;
-    log_verbose("%s:%d: %d tokens, over max_length %d: %s", x->file, x->line, longest, max,
-                keep ? "truncated" : "dropped");
+    add_note(l, note);
     return keep;
 }
 
 /* ---- the dataset ---- */
 
-static int add_row(struct loader *l, const struct json_t *row, const char *file, int line,
-                   struct err *e) {
-    struct example x = {.file = file, .line = line};
+static int read_row(const struct loader *l, const struct json_t *row, struct example *x,
+                    struct err *e) {
     struct data_row r = {0};
     const struct data_format *f = data_format_of(row, l->o->need, e);
-    int rc = -1;
-    if (!f || f->parse(row, &r, e) != 0)
-        goto out;
-    if (l->o->need != NEED_PROMPT && !r.text && r.na == r.nprompt) {
-        err_set(e, "expected an assistant message to learn from");
-        goto out;
-    }
-    if (example_render(l, &r, &x, e) != 0 || (rc = apply_max_length(l, &x, e)) <= 0)
-        goto out;
+    int rc = f ? f->parse(row, &r, e) : -1;
+    if (rc == 0 && l->o->need != NEED_PROMPT && !r.text && r.na == r.nprompt)
+        rc = err_set(e, "expected an assistant message to learn from");
+    if (rc == 0)
+        rc = example_render(l, &r, x, e);
+    data_row_release(&r);
+    return rc;
+}
+
+static void keep_example(struct loader *l, const struct example *x) {
     struct dataset *d = l->d;
     if (d->n == l->cap) {
         l->cap = l->cap ? 2 * l->cap : 64;
         d->ex = xreallocarray(d->ex, (size_t)l->cap, sizeof *d->ex);
     }
-    d->ex[d->n++] = x;
-    d->tokens += (size_t)(x.a.n + x.b.n);
-    d->learnt += (size_t)(x.a.ncarry + x.b.ncarry);
-    x = (struct example){0};
-out:
-    if (rc < 0)
-        err_prefix(e, "%s:%d", file, line);
-    example_release(&x);
-    data_row_release(&r);
+    d->ex[d->n++] = *x;
+    d->tokens += (size_t)(x->a.n + x->b.n);
+    d->learnt += (size_t)(x->a.ncarry + x->b.ncarry);
+}
+
+static int add_row(struct loader *l, const struct json_t *row, const char *file, int line,
+                   struct err *e) {
+    struct example x = {.file = file, .line = line};
+    struct err why = {0};
+    int rc = read_row(l, row, &x, &why) == 0 ? apply_max_length(l, &x, e)
+                                             : refuse(l, file, line, why.msg, e);
+    if (rc > 0)
+        keep_example(l, &x);
+    else
+        example_release(&x);
     return MIN(rc, 0);
+}
+
+/* A line that holds no object; why: "file:line:col: what". */
+static int add_bad_line(struct loader *l, const char *file, int line, const struct err *why,
+                        struct err *e) {
+    if (l->o->on_bad_row == BAD_ROW_ERROR)
+        return err_set(e, "%s", why->msg);
+    const int skip = snprintf(NULL, 0, "%s:%d:", file, line);
+    char *reason = xasprintf("column %s", why->msg + MIN((size_t)skip, strlen(why->msg)));
+    const int rc = refuse(l, file, line, reason, e);
+    free(reason);
+    return rc;
 }
 
 static bool full(const struct loader *l) {
@@ -230,12 +293,15 @@ static int load_item(struct loader *l, const char *item, char **file, struct err
         return -1;
     *file = xstrdup(jsonl_path(j));
     struct json_t *row;
+    struct err why = {0};
     int rc = 0;
-    while (!full(l) && (rc = jsonl_next(j, &row, e)) > 0)
-        if (add_row(l, row, *file, jsonl_line(j), e) != 0) {
-            rc = -1;
-            break;
-        }
+    while (rc >= 0 && !full(l) && (rc = jsonl_next(j, &row, &why)) != 0) {
+        l->d->rows += rc != -1;
+        if (rc == JSONL_BAD_LINE)
+            rc = add_bad_line(l, *file, jsonl_line(j), &why, e);
+        else
+            rc = rc > 0 ? add_row(l, row, *file, jsonl_line(j), e) : err_set(e, "%s", why.msg);
+    }
     jsonl_close(j);
     return MIN(rc, 0);
 }
@@ -247,15 +313,47 @@ static void hash_seq(struct sha *h, const struct seq *s) {
     sha_add(h, s->carries, (size_t)s->n);
 }
 
+/* What is left out or cut, for the log. */
+static void warn_notes(const struct loader *l) {
+    enum { MOST = 20 };
+    const struct dataset *d = l->d;
+    const struct data_note *cut = d->notes;
+    int named = 0;
+    while (cut < d->notes + d->nnotes && cut->fate == DATA_REFUSED)
+        cut++;
+    if (d->dropped || d->truncated)
+        log_warn("max_length %d: of %d rows %d dropped and %d truncated (first: %s:%d)",
+                 l->o->max_length, d->rows, d->dropped, d->truncated, cut->file, cut->line);
+    if (d->refused)
+        log_warn("on_bad_row skip: of %d rows %d refused:", d->rows, d->refused);
+    for (int i = 0; i < d->nnotes && named < MOST; i++) {
+        const struct data_note *n = &d->notes[i];
+        if (n->fate != DATA_REFUSED)
+            continue;
+        log_warn("%s:%d: %s", n->file, n->line, n->reason);
+        named++;
+    }
+    if (d->refused > MOST)
+        log_warn("and %d more (hint: keel preview, or -v, names all)", d->refused - MOST);
+}
+
+static int no_rows(const struct dataset *d, const struct strlist *files, struct err *e) {
+    const char *what = files->n ? files->v[0] : "dataset";
+    for (int i = 0; i < d->nnotes; i++)
+        if (d->notes[i].fate == DATA_REFUSED)
+            return err_set(e, "%s: no rows to use, expected at least one: on_bad_row skip refused "
+                           "%d of %d (first: %s:%d: %s)", what, d->refused, d->rows,
+                           d->notes[i].file, d->notes[i].line, d->notes[i].reason);
+    return err_set(e, "%s: no rows to use, expected at least one%s", what,
+                   d->dropped ? " (hint: max_length dropped them all)" : "");
+}
+
 static int dataset_finish(struct loader *l, const struct strlist *files, struct err *e) {
     struct dataset *d = l->d;
-    if (d->dropped || d->truncated)
-        log_warn("max_length %d: of %d rows %d dropped and %d truncated (first: %s)",
-                 l->o->max_length, d->n + d->dropped, d->dropped, d->truncated, l->first_cut);
+    if (!l->o->quiet)
+        warn_notes(l);
     if (!d->n)
-        return err_set(e, "%s: no rows to use, expected at least one%s",
-                       files->n ? files->v[0] : "dataset",
-                       d->dropped ? " (hint: max_length dropped them all)" : "");
+        return no_rows(d, files, e);
     struct sha *h = sha_new();
     for (int i = 0; i < d->n; i++) {
         hash_seq(h, &d->ex[i].a);
@@ -263,6 +361,13 @@ static int dataset_finish(struct loader *l, const struct strlist *files, struct 
     }
     sha_finish(h, d->hash);
     return 0;
+}
+
+struct data_opts data_opts_of(const struct config *c, enum data_need need, int32_t eos_id) {
+    return (struct data_opts){
+        .need = need, .max_length = c->max_length, .truncation = c->truncation,
+        .on_bad_row = c->on_bad_row, .completion_only = c->completion_only_loss, .eos_id = eos_id,
+    };
 }
 
 struct dataset *dataset_load(const struct strlist *files, const struct chat *chat,
@@ -289,9 +394,33 @@ void dataset_free(struct dataset *d) {
         example_release(&d->ex[i]);
     for (int i = 0; i < d->nfiles; i++)
         free(d->files[i]);
+    for (int i = 0; i < d->nnotes; i++)
+        free(d->notes[i].reason);
+    free(d->notes);
     free(d->files);
     free(d->ex);
     free(d);
+}
+
+static int seq_fits(const struct seq *s, const struct example *x, const struct model_config *m,
+                    struct err *e) {
+    if (s->n > m->max_position_embeddings)
+        return err_set(e, "%s:%d: %d tokens, expected at most max_position_embeddings %d (hint: "
+                          "max_length and truncation)", x->file, x->line, s->n,
+                       m->max_position_embeddings);
+    for (int i = 0; i < s->n; i++)
+        if (s->ids[i] < 0 || s->ids[i] >= m->vocab_size)
+            return err_set(e, "%s:%d: token id %d, the model has %d (hint: its tokenizer is "
+                              "another's)", x->file, x->line, s->ids[i], m->vocab_size);
+    return 0;
+}
+
+int dataset_fits(const struct dataset *d, const struct model_config *m, struct err *e) {
+    for (int i = 0; i < d->n; i++)
+        if (seq_fits(&d->ex[i].a, &d->ex[i], m, e) != 0 ||
+            seq_fits(&d->ex[i].b, &d->ex[i], m, e) != 0)
+            return -1;
+    return 0;
 }
 
 void dataset_order(const struct dataset *d, uint64_t seed, int epoch, bool shuffle, int *order) {

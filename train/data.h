@@ -13,8 +13,8 @@
  * Where single answers are wanted, preference rows give the chosen one.
  * Extra fields are ignored. With a chat template in force, prompts are user turns and answers are
  * assistant turns; with "none" the strings are joined and EOS is appended (as TRL does).
- * Every refused row is counted and named by file:line; an empty completion, a prompt that is not a
- * prefix, a row with nothing to learn is an error, never a silent skip (truncation: see config).
+ * An empty completion, a prompt that is not a prefix, a row with nothing to learn is an error, or,
+ * with on_bad_row skip, left out. Whatever is left out or cut is counted and noted by file:line.
  */
 #ifndef KEEL_DATA_H
 #define KEEL_DATA_H
@@ -26,6 +26,7 @@
 enum data_need { NEED_PROMPT, NEED_COMPLETION, NEED_PAIR };
 
 struct json_t;                              /* jansson's */
+struct model_config;                        /* model.h */
 struct data_row;                            /* data_format.h */
 struct data_format {
     const char *name, *fields, *help;
@@ -41,7 +42,9 @@ struct seq {
     uint8_t *carries;
     int n;
     int prompt_len;                         /* tokens before the first that carries loss */
+    int nprompt;                            /* tokens before the answer, whatever carries loss */
     int ncarry;
+    int nwhole;                             /* tokens before the truncation rule */
 };
 struct example {
     struct seq a;                           /* the sequence; for pairs: prompt + chosen */
@@ -50,12 +53,26 @@ struct example {
     const char *file;                       /* borrowed from the dataset */
     int line;
 };
+enum data_fate { DATA_REFUSED, DATA_DROPPED, DATA_TRUNCATED, DATA_FATES };
+extern const char *const data_fate_names[DATA_FATES];       /* "refused", ... */
+struct data_note {                          /* a row that is not used, or not whole */
+    enum data_fate fate;
+    const char *file;                       /* borrowed from the dataset */
+    int line;
+    char *reason;                           /* "214 tokens, over max_length 128" */
+    int na, nb;                             /* dropped: the tokens of a and b */
+    bool prompt_full;                       /* dropped: the prompt alone fills max_length */
+};
 struct dataset {
     struct example *ex;
     int n;
     char **files;
     int nfiles;
+    int rows;                               /* read: kept, dropped, refused */
+    int refused;                            /* left out by on_bad_row */
     int dropped, truncated;                 /* by the truncation rule */
+    struct data_note *notes;                /* on those three, in the order of reading */
+    int nnotes;
     size_t tokens, learnt;                  /* totals over all sequences */
     char hash[65];                          /* SHA-256 over ids and carries, in order */
 };
@@ -63,16 +80,22 @@ struct data_opts {
     enum data_need need;
     int max_length;                         /* 0: no limit */
     int truncation;                         /* 0 error, 1 drop, 2 truncate */
+    int on_bad_row;                         /* 0 error, 1 skip: of a row that cannot be used */
     bool completion_only;                   /* false: prompt tokens carry loss too */
     int max_samples;                        /* 0: all; the first ones */
     int32_t eos_id;
+    bool quiet;                             /* no warnings: the caller shows the notes */
 };
+/* What the configuration says of all its datasets; max_samples is 0. */
+struct data_opts data_opts_of(const struct config *c, enum data_need need, int32_t eos_id);
 /* Reads all items ("file.jsonl?field=value#first:last", see jsonl.h) in order. For NEED_PROMPT seq
  * a is the prompt ready for generation. */
 struct dataset *dataset_load(const struct strlist *files, const struct chat *chat,
                              const struct tokenizer *tok, const struct data_opts *o,
                              struct err *e) MUST_CHECK;
 void dataset_free(struct dataset *d);       /* NULL is allowed */
+/* Can the model take it? -1 and *e name the first row that has too many tokens, or one unknown. */
+int dataset_fits(const struct dataset *d, const struct model_config *m, struct err *e) MUST_CHECK;
 
 /* The order of epoch `epoch`: a permutation that is a function of (seed, epoch) alone. */
 void dataset_order(const struct dataset *d, uint64_t seed, int epoch, bool shuffle, int *order);

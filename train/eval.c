@@ -84,7 +84,8 @@ int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct c
             continue;
         struct data_opts o = {.need = rows[i].need, .max_length = cfg->max_length,
                               .truncation = cfg->truncation, .completion_only = true,
-                              .max_samples = cfg->eval.max_samples, .eos_id = eos};
+                              .max_samples = cfg->eval.max_samples, .eos_id = eos,
+                              .on_bad_row = cfg->on_bad_row};
         *rows[i].into = dataset_load(rows[i].files, chat, tok, &o, e);
         if (!*rows[i].into) {
             err_prefix(e, "%s", rows[i].key);
@@ -96,6 +97,14 @@ int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct c
 fail:
     eval_sets_release(s);
     return -1;
+}
+
+int eval_sets_fit(const struct eval_sets *s, const struct model_config *m, struct err *e) {
+    const struct dataset *const scored[] = {s->refusals, s->utility, s->task};
+    for (size_t i = 0; i < ARRAY_LEN(scored); i++)
+        if (scored[i] && dataset_fits(scored[i], m, e) != 0)
+            return -1;
+    return 0;
 }
 
 void eval_sets_release(struct eval_sets *s) {

@@ -39,6 +39,9 @@ struct eval_sets {
 /* Loads the sets that cfg->eval names. */
 int eval_sets_load(struct eval_sets *s, const struct config *cfg, const struct chat *chat,
                    const struct tokenizer *tok, int32_t eos, struct err *e) MUST_CHECK;
+/* Every row that is scored fits the model: positions and vocabulary (dataset_fits). */
+int eval_sets_fit(const struct eval_sets *s, const struct model_config *m,
+                  struct err *e) MUST_CHECK;
 void eval_sets_release(struct eval_sets *s);
 
 /* One figure a row; per-item values are kept for paired tests between arms. */

@@ -167,8 +167,14 @@ int jsonl_next(struct jsonl *j, struct json_t **row, struct err *e) {
     while (j->src.last < 0 || j->selected < j->src.last) {
         if (!next_line(j, &text, &n))
             return at_end(j, e);
-        if (parse_line(j, text, n, e) != 0)
-            return -1;
+        if (!j->src.nfilter && j->selected < j->src.first) {
+            j->selected++;                  // before the range: counted, not parsed
+            continue;
+        }
+        if (parse_line(j, text, n, e) != 0) {
+            j->selected += j->src.nfilter == 0;
+            return JSONL_BAD_LINE;
+        }
         if (passes(j) && j->selected++ >= j->src.first) {
             *row = j->row;
             return 1;

@@ -23,7 +23,11 @@ struct json_t;
 
 struct jsonl *jsonl_open(const char *item, struct err *e) MUST_CHECK;
 void jsonl_close(struct jsonl *j);          /* NULL is allowed */
-/* 1: *row is the next selected object; 0: the end; -1 and *e: "file:line:col: what". */
+enum { JSONL_BAD_LINE = -2 };
+/* 1: *row is the next selected object; 0: the end; -1 and *e: the item is wrong; JSONL_BAD_LINE and
+ * *e "file:line:col: what": the line holds no object, and the next call goes on behind it. Such a
+ * line counts as a row of a range, and passes no filter. Lines before a range are not parsed, those
+ * behind it not read. */
 int jsonl_next(struct jsonl *j, struct json_t **row, struct err *e) MUST_CHECK;
 const char *jsonl_path(const struct jsonl *j);      /* without the suffix */
 int jsonl_line(const struct jsonl *j);      /* of the row that was returned last, from 1 */

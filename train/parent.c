@@ -43,9 +43,9 @@ static void add_stop(struct parent *p, int32_t id) {
         p->stop[p->nstop++] = id;
 }
 
-int parent_open(struct parent *p, const struct config *cfg, struct err *e) {
+static int open_parent(struct parent *p, const struct config *cfg, int what, struct err *e) {
     *p = (struct parent){.eos = -1};
-    p->hf = hf_open(cfg->model_name_or_path, HF_ALL, e);
+    p->hf = hf_open(cfg->model_name_or_path, what, e);
     if (!p->hf || choose_template(p, cfg, e)) {
         parent_release(p);
         return -1;
@@ -56,6 +56,14 @@ int parent_open(struct parent *p, const struct config *cfg, struct err *e) {
         p->eos = p->stop[0];
     add_stop(p, chat_end(p->chat));
     return 0;
+}
+
+int parent_open(struct parent *p, const struct config *cfg, struct err *e) {
+    return open_parent(p, cfg, HF_ALL, e);
+}
+
+int parent_open_tokenizer(struct parent *p, const struct config *cfg, struct err *e) {
+    return open_parent(p, cfg, HF_TOKENIZER, e);
 }
 
 void parent_release(struct parent *p) {

@@ -20,6 +20,8 @@ struct parent {
     int nstop;
 };
 int parent_open(struct parent *p, const struct config *cfg, struct err *e) MUST_CHECK;
+/* The same without weights, for what needs tokens alone: hf->model is NULL. */
+int parent_open_tokenizer(struct parent *p, const struct config *cfg, struct err *e) MUST_CHECK;
 void parent_release(struct parent *p);
 /* Before any work: output_dir can be written to, and is not the parent's folder, whose
  * configuration would be lost. Makes nothing. */

@@ -160,6 +160,7 @@ int run_open(struct run *r, const struct config *cfg, struct err *e) {
     if (parent_open(&r->parent, cfg, e) == 0 && open_freeze(r, e) == 0) {
         if (*cfg->chat_template)            // what it is trained with is what the folder says
             hf_set_chat(r->parent.hf, chat_jinja(r->parent.chat));
+        r->parent.hf->max_shard_size = cfg->max_shard_size;
         return 0;
     }
     run_release(r);

@@ -46,19 +46,6 @@ static int plan(struct trainer *t, struct err *e) {
     return 0;
 }
 
-static int check_seq(const struct model_config *m, const struct example *x, const struct seq *s,
-                     struct err *e) {
-    if (s->n > m->max_position_embeddings)
-        return err_set(e, "%s:%d: %d tokens, expected at most max_position_embeddings %d (hint: "
-                          "max_length and truncation)", x->file, x->line, s->n,
-                       m->max_position_embeddings);
-    for (int i = 0; i < s->n; i++)
-        if (s->ids[i] < 0 || s->ids[i] >= m->vocab_size)
-            return err_set(e, "%s:%d: token id %d, the model has %d (hint: its tokenizer is "
-                              "another's)", x->file, x->line, s->ids[i], m->vocab_size);
-    return 0;
-}
-
 static int check_data(const struct trainer *t, const struct dataset *d, struct err *e) {
     bool pairs = t->loss->need == NEED_PAIR;
     for (int i = 0; i < d->n; i++) {
@@ -66,10 +53,8 @@ static int check_data(const struct trainer *t, const struct dataset *d, struct e
         if (!x->a.ncarry || (pairs && !x->b.ncarry))
             return err_set(e, "%s:%d: expected a row that loss %s can learn from", x->file, x->line,
                            t->loss->name);
-        if (check_seq(&t->m->cfg, x, &x->a, e) != 0 || check_seq(&t->m->cfg, x, &x->b, e) != 0)
-            return -1;
     }
-    return 0;
+    return dataset_fits(d, &t->m->cfg, e);
 }
 
 struct trainer *trainer_new(const struct config *cfg, struct model *m, const struct dataset *train,

@@ -98,6 +98,72 @@ $ printf hello | keel tokenize . --ids
 > 0 261 1
 + tokenizer.json
 
+== conversations
+@ chat_template.jinja
+| {{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}</s>
+| {% endfor %}{% if add_generation_prompt %}assistant:{% endif %}
+@ tokenizer_config.json
+| {"bos_token": "<s>"}
+@ talk.json
+| {
+|   "messages": [{"role": "user", "content": "hello<s>"}],
+|   "add_generation_prompt": true
+| }
+$ cp $ROOT/tests/cli/tokenizer.json .
+$ keel tokenize . --chat < talk.json; echo
+$ keel tokenize . --chat --jsonl < talk.json
+$ keel tokenize . --chat --ids --no-special-in-text < talk.json
+$ (echo; tr -d '\n' < talk.json; echo; echo '{"messages": []}') | keel tokenize . --chat --count
+$ echo '{{ bos_token }}{{ x }}' > x.jinja
+$ echo '{"messages": [], "x": [1, true]}' | keel tokenize . --chat --template x.jinja; echo
+> <s>user: hello<s></s>
+> assistant:
+> {"text":"<s>user: hello<s></s>\nassistant:","ids":[0,119,117,103,116,60,34,261,0,1,12,99,117,117,107,117,118,99,112,118,60]}
+> 0 119 117 103 116 60 34 261 62 117 64 1 12 99 117 117 107 117 118 99 112 118 60
+> 21
+> 1
+> <s>[1, True]
++ tokenizer.json
++ x.jinja
+
+== conversations that are refused
+@ tokenizer_config.json
+| {"chat_template": "{% for m in messages %}{{ raise_exception('no ' + m.role) }}{% endfor %}"}
+$ cp $ROOT/tests/cli/tokenizer.json .
+$ try() { printf '%s\n' "$1" | keel tokenize . --chat $2 $3; echo $?; }
+$ try '{"messages": [{"role": "tool"}]}'
+$ try '{"messages": {}}'
+$ try '{}'
+$ try '[]'
+$ try '{"messages": [{"content": "a"}]}'
+$ try '{"messages": ["a"]}'
+$ try '{"messages": [],
+$  "x" 1}'
+$ try '{"messages": []}' --template nothing
+$ try '{"messages": [], "x": 1}' --no-special-in-text
+$ echo '{"messages": []}' | keel tokenize tokenizer.json --chat; echo $?
+> 2
+> 2
+> 2
+> 2
+> 2
+> 2
+> 2
+> 2
+> 2
+> 2
+!~ ^keel: error: stdin:1:1: \./tokenizer_config\.json: chat_template:1: raise_exception: no tool$
+! keel: error: stdin:1:1: messages: expected a list, got an object
+! keel: error: stdin:1:1: messages: expected a list, got nothing
+! keel: error: stdin:1:1: expected an object with "messages", got a list
+! keel: error: stdin:1:1: messages[0]: expected an object with a "role", got none in it
+! keel: error: stdin:1:1: messages[0]: expected an object with a "role", got a string
+!~ ^keel: error: stdin:2:[0-9]+: expected one JSON object a line: 
+!~ ^keel: error: --template: expected a file or one of .*: nothing: cannot open: 
+!~ ^keel: error: stdin:1:1: expected messages, and true or false for add_generation_prompt 
+!~ ^keel: error: model: no chat template: 
++ tokenizer.json
+
 == rows that are refused
 $ T=$ROOT/tests/cli/tokenizer.json
 $ try() { printf '{"text": "a"}\n%s\n' "$1" | keel tokenize $T --jsonl --count; echo $?; }
@@ -188,9 +254,12 @@ $ keel tokenize tokenizer_config.json; echo $?
 !~ ^keel: error: tokenizer_config\.json: 
 
 == options that say nothing together
-$ for o in "--ids --count" "--lines --jsonl" "--decode --ids" "--skip-special"; do
+$ for o in "--ids --count" "--lines --jsonl" "--decode --ids" "--skip-special" \
+$     "--chat --decode" "--template chatml"; do
 $   keel tokenize nowhere $o; echo $?
 $ done
+> 2
+> 2
 > 2
 > 2
 > 2
@@ -199,6 +268,8 @@ $ done
 ! keel: error: tokenize: --lines does not go with --jsonl; see keel tokenize --help
 ! keel: error: tokenize: --decode does not go with --ids; see keel tokenize --help
 ! keel: error: tokenize: --skip-special does not go with text (hint: with --decode); see keel tokenize --help
+! keel: error: tokenize: --decode does not go with --chat; see keel tokenize --help
+! keel: error: tokenize: --template does not go with text (hint: with --chat); see keel tokenize --help
 
 == a folder as stdin
 $ keel tokenize $ROOT/tests/cli/tokenizer.json < .

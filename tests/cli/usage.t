@@ -18,8 +18,10 @@ $ keel
 !   eval        refusal, over-refusal, losses, task accuracy
 !
 ! Look
-!   inspect     checkpoints, without loading them: show, tensor, diff, units, verify
+!   inspect     checkpoints, without loading them: show, tensor, diff, units, verify, convert
 !   generate    text from a checkpoint
+!   tokenize    text or JSONL on stdin to token ids, and back
+!   preview     the tokens that will be trained on, with their loss mask
 !   config      every key with type, default, range and meaning
 !   bench       speed against the machine's limit, one JSON line a case
 !

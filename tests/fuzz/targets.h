@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "ckpt/cert.h"
+#include "ckpt/hf_chat.h"
 #include "ckpt/hf_config.h"
 #include "ckpt/state.h"
 #include "ckpt/units_file.h"
@@ -255,23 +256,29 @@ static struct tokenizer *fuzz_trained(void) {
     return t;
 }
 
-/* tokenizer_config.json */
+/* tokenizer_config.json: what it does to the tokenizer, and the chat template in it. */
 static int fuzz_tokenizer_config(const uint8_t *data, size_t n) {
+    static const struct message msgs[] = {{"system", "be kind"}, {"user", "a request"},
+                                          {"assistant", "an answer"}};
     struct err e = {0}, chat = {0};
+    struct ids ids = {0}, out = {0}, carries = {0};
     struct tokenizer *t = fuzz_trained();
     char *text = fuzz_text(data, n);
-    int rc = tokenizer_configure(t, text, "fuzz", &e) == 0 || e.msg[0] ? 0 : -1;
-    if (!e.msg[0]) {
-        struct ids ids = {0}, out = {0};
-        ids_add(&ids, 5);
-        tokenizer_post_process(t, &ids, &ids, &out);
-        ids_release(&ids);
-        ids_release(&out);
-    }
-    free(hf_chat_jinja(text, "fuzz", &chat));
+    int rc = tokenizer_configure(t, text, "fuzz", &e);
     free(text);
+    ids_add(&ids, 5);
+    tokenizer_post_process(t, &ids, &ids, &out);
+    struct chat *c = hf_chat_of(fuzz_dir("tokenizer_config.json", data, n), t, NULL, NULL, &chat);
+    int encoded = c ? chat_encode(c, msgs, ARRAY_LEN(msgs), 2, false, &out, &carries, &chat) : -1;
+    for (int i = 0; encoded == 0 && i < carries.n; i++)
+        if (carries.v[i] != 0 && carries.v[i] != 1)
+            BUG("token %d carries %d", i, carries.v[i]);
+    chat_free(c);
+    ids_release(&ids);
+    ids_release(&out);
+    ids_release(&carries);
     tokenizer_free(t);
-    return rc;
+    return (rc != 0 && !e.msg[0]) || (encoded != 0 && !chat.msg[0]) ? -1 : 0;
 }
 
 /* ---- chat ---- */
@@ -388,25 +395,32 @@ static int fuzz_yaml(const uint8_t *data, size_t n) {
 /* ---- data ---- */
 
 static int fuzz_jsonl(const uint8_t *data, size_t n) {
+    static const char *const templates[] = {"none", "keel"};
     static struct tokenizer *t;
+    static struct chat *chats[ARRAY_LEN(templates)];
     struct err e = {0};
     if (!t)
         t = fuzz_trained();
+    for (size_t i = 0; i < ARRAY_LEN(chats) && !chats[i]; i++)
+        if (!(chats[i] = chat_new(chat_find(templates[i])->jinja, templates[i], t, NULL, &e)))
+            BUG("%s", e.msg);
     char *path = xstrdup(fuzz_file(data, n));
     struct strlist files = {&path, 1};
-    const char *const templates[] = {"none", "keel"};
+    int rc = 0;
     for (int i = 0; i < 6; i++) {
         struct data_opts o = {.need = (enum data_need)(i % 3), .max_length = 64,
                               .truncation = 1 + i / 3, .completion_only = true,
                               .eos_id = tokenizer_id(t, "<|end|>")};
-        struct dataset *d = dataset_load(&files, chat_find(templates[i / 3]), t, &o, &e);
+        struct dataset *d = dataset_load(&files, chats[i / 3], t, &o, &e);
+        rc |= d || e.msg[0] ? 0 : -1;
         for (int k = 0; d && k < d->n; k++)
             if (d->ex[k].a.n > 64 || d->ex[k].b.n > 64)
                 BUG("row %d has more tokens than max_length", k);
         dataset_free(d);
+        e.msg[0] = '\0';
     }
     free(path);
-    return 0;
+    return rc;
 }
 
 static const struct fuzz_target {

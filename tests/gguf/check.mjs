@@ -8,9 +8,9 @@
 //       expected.safetensors of tests/ref/arch: logits of every position, to X of the largest.
 //       Sequences of at most N tokens are left out, and longer ones than the file's context: with
 //       prefix they count up to there.
-//   {"kind": "tokens", "name", "gguf", "cases", "ids"}
-//       a file of {"text", "ids", "add_special"} lines; those with "text_pair" are left out. "ids":
-//       a file that has them, line for line.
+//   {"kind": "tokens", "name", "gguf", "cases", "ids", "ascii": bool}
+//       a file of {"text", "ids", "add_special"} lines; those with "text_pair" are left out, with
+//       "ascii" those beyond it. "ids": a file that has them, line for line.
 //   {"kind": "generate", "name", "gguf", "rows"}
 //       what keel generate --raw --json says at temperature 0
 //
@@ -83,7 +83,7 @@ const jobs = {
         let n = 0;
         for (const [i, row] of lines(job.cases).entries()) {
             const ids = answers ? answers[i].ids : row.ids;
-            if (row.text_pair !== undefined)
+            if (row.text_pair !== undefined || (job.ascii && !/^[\0-\x7f]*$/.test(row.text)))
                 continue;
             const got = [...model.tokenize(row.text, true)];
             if (row.add_special && shouldPrependBosToken)

@@ -60,6 +60,9 @@ function model() {
 const CASELESS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const WORDS = " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const LETTERS = "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+";
+const UPPER = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]";
+const LOWER = "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]";
+const CASED_WORDS = WORDS.replace("[\\r\\n]*", "[\\r\\n/]*");
 const pres = {
     llama3: [`${CASELESS}|${LETTERS}|\\p{N}{1,3}|${WORDS}`, true],
     llama3_merging: [`${CASELESS}|${LETTERS}|\\p{N}{1,3}|${WORDS}`, false],
@@ -67,6 +70,9 @@ const pres = {
     cl100k: ["'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}|"
         + " ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+", false],
     smollm: [null, false],
+    tekken: [`${UPPER}*${LOWER}+|${UPPER}+${LOWER}*|\\p{N}|${CASED_WORDS}`, true],
+    gpt4o: [`${UPPER}*${LOWER}+${CASELESS}?|${UPPER}+${LOWER}*${CASELESS}?|\\p{N}{1,3}|`
+        + CASED_WORDS, false],
 };
 
 function pre() {

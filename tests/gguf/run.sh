@@ -109,10 +109,10 @@ arch_jobs() {
 
 shared=$PWD/../shared/fixtures/tokenizers
 
-# token_job NAME GGUF CASES [IDS]
+# token_job NAME GGUF CASES [IDS [ASCII]]
 token_job() {
     job "\"kind\": \"tokens\", \"name\": \"$1\", \"gguf\": \"$tmp/$2.gguf\",
-        \"cases\": \"$3\"${4:+, \"ids\": \"$4\"}"
+        \"cases\": \"$3\"${4:+, \"ids\": \"$4\"}${5:+, \"ascii\": $5}"
 }
 
 # The ids of Hugging Face's tokenizers for VOCABULARY, through a model made around it.
@@ -135,7 +135,8 @@ fixture() {
     fi
 }
 
-# Keel's own ids, with the pre-tokenizer PRE in front of the vocabulary of the folder "llama".
+# pre PRE [ASCII]: Keel's own ids, with that pre-tokenizer before the vocabulary of the folder
+# "llama". ASCII: true where llama.cpp knows no case beyond it.
 pre() {
     name=pre_$1
     rm -rf "${tmp:?}/$name"
@@ -144,7 +145,7 @@ pre() {
         "$keel" tokenize "$tmp/$name" --jsonl > "$tmp/$name.ids"; } 2> "$tmp/log" ||
         { fail "$name"; return; }
     convert "$name" "$tmp/$name" --dtype f16 || return
-    token_job "$name" "$name" "$here/texts.jsonl" "$tmp/$name.ids"
+    token_job "$name" "$name" "$here/texts.jsonl" "$tmp/$name.ids" ${2:+"$2"}
 }
 
 # ---- tokens of answers ----
@@ -157,11 +158,11 @@ How do I bake bread?
 a
 Zebra, zebra  zebra'
 
-# generate NAME MODEL_TYPE: a fresh model, its answers by keel and by llama.cpp
+# generate MODEL_TYPE SEED: a fresh model, its answers by keel and by llama.cpp
 generate() {
     name=generate_$1
-    "$keel" init configs/quickstart/01_init.yaml "output_dir=$tmp/$1" "model.model_type=$2" \
-        model.initializer_range=0.5 seed=11 > "$tmp/log" 2>&1 || { fail "init_$1"; return; }
+    "$keel" init configs/quickstart/01_init.yaml "output_dir=$tmp/$1" "model.model_type=$1" \
+        model.initializer_range=0.5 "seed=$2" > "$tmp/log" 2>&1 || { fail "init_$1"; return; }
     convert "$name" "$tmp/$1" --dtype f32 || return
     echo "$prompts" | "$keel" generate "$tmp/$1" --raw --json -n 24 > "$tmp/$1.rows" \
         2> "$tmp/log" || { fail "$name"; return; }
@@ -174,8 +175,14 @@ arch_jobs || failed=$((failed + 1))
 for vocab in gpt-2 llama-spm llama-bpe qwen2; do
     [ ! -f "$shared/$vocab/tokenizer.json" ] || fixture "$vocab"
 done
-generate llama llama
-generate qwen2 qwen2
+generate llama 1
+generate qwen2 2
+generate qwen3 3
+generate mistral 4
+generate phi3 5
+generate olmo2 7
 for p in llama3 llama3_merging qwen2 cl100k smollm; do pre "$p"; done
+pre tekken true
+pre gpt4o true
 node "$here/check.mjs" "$package" < "$tmp/jobs" || failed=$((failed + 1))
 [ $failed -eq 0 ]
