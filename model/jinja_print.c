@@ -52,11 +52,27 @@ bool print_int(struct text *t, struct value *v, bool repr) {
     return true;
 }
 
-/* d.ddde+XX with the fewest digits that read back as f. */
+/* The decimal with one more in its last place: d.ddde+XX, no carry into a new digit. */
+static bool next_decimal(char *s) {
+    for (char *p = strchr(s, 'e') - 1; p >= s; p--) {
+        if (*p >= '0' && *p < '9') {
+            ++*p;
+            return true;
+        }
+        if (*p == '9')
+            *p = '0';
+    }
+    return false;
+}
+
+/* d.ddde+XX with the fewest digits that read back as f. Below a power of two doubles lie twice as
+ * close, so the nearest decimal may miss it where the one above hits. */
 static void shortest(double f, char out[FLOAT_REPR]) {
+    int exponent;
+    bool power = fabs(frexp(f, &exponent)) == 0.5;
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(out, FLOAT_REPR, "%.*e", digits - 1, f);
-        if (strtod(out, NULL) == f)
+        if (strtod(out, NULL) == f || (power && next_decimal(out) && strtod(out, NULL) == f))
             return;
     }
 }
@@ -71,9 +87,9 @@ void float_repr(double f, char out[FLOAT_REPR]) {
     long exponent = strtol(e + 1, NULL, 10);
     if (exponent < -4 || exponent >= 16)
         return;
-    /* Fixed notation from the same digits, with at least one behind the point. */
+    /* Fixed notation of the same decimal, with at least one digit behind the point. */
     int digits = (int)(e - out) - (out[0] == '-') - (strchr(out, '.') != NULL);
-    snprintf(out, FLOAT_REPR, "%.*f", MAX(1, digits - 1 - (int)exponent), f);
+    snprintf(out, FLOAT_REPR, "%.*f", MAX(1, digits - 1 - (int)exponent), strtod(out, NULL));
 }
 
 bool print_float(struct text *t, struct value *v, bool repr) {

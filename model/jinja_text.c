@@ -136,15 +136,32 @@ bool py_printable(int32_t c) {
                          is_category(c, UTF8PROC_CATEGORY_CN, UTF8PROC_CATEGORY_CN));
 }
 
+/* Letters whose compatibility forms begin with a mark or a blank: XID takes them out. */
+static bool is_unnormal_letter(int32_t c) {
+    static const struct range letters[] = {{0x37A, 0x37A}, {0x2E2F, 0x2E2F}, {0xFC5E, 0xFC63},
+                                           {0xFDFA, 0xFDFB}};
+    return in_ranges(c, letters, ARRAY_LEN(letters)) ||
+           (c >= 0xFE70 && c <= 0xFE7E && c % 2 == 0);
+}
+
 bool py_identifier_start(int32_t c) {
-    return c == '_' || py_alpha(c) ||
-           is_category(c, UTF8PROC_CATEGORY_NL, UTF8PROC_CATEGORY_NL);
+    static const struct range more[] = {{0x1885, 0x1886}, {0x2118, 0x2118}, {0x212E, 0x212E}};
+    static const struct range less[] = {{0xE33, 0xE33}, {0xEB3, 0xEB3}, {0xFF9E, 0xFF9F}};
+    if (c < 0x80 || in_ranges(c, more, ARRAY_LEN(more)))
+        return c >= 0x80 || c == '_' || py_alpha(c);
+    return (py_alpha(c) || is_category(c, UTF8PROC_CATEGORY_NL, UTF8PROC_CATEGORY_NL)) &&
+           !in_ranges(c, less, ARRAY_LEN(less)) && !is_unnormal_letter(c);
 }
 
 bool py_identifier_part(int32_t c) {
-    return py_identifier_start(c) || py_decimal(c) ||
-           is_category(c, UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_MC) ||
-           is_category(c, UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PC);
+    static const struct range more[] = {{0xB7, 0xB7},     {0x387, 0x387},   {0x1369, 0x1371},
+                                        {0x19DA, 0x19DA}, {0x2118, 0x2118}, {0x212E, 0x212E}};
+    if (in_ranges(c, more, ARRAY_LEN(more)))
+        return true;
+    return (py_alpha(c) || py_decimal(c) ||
+            is_category(c, UTF8PROC_CATEGORY_NL, UTF8PROC_CATEGORY_NL) ||
+            is_category(c, UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_MC) ||
+            is_category(c, UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PC)) && !is_unnormal_letter(c);
 }
 
 int32_t py_decimal_value(int32_t c) {
