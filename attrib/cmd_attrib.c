@@ -85,7 +85,8 @@ static int load_calibration(struct attribution *r, struct calibration *c, const 
     };
     c->key = key;
     c->d = dataset_load(files, r->parent.chat, r->parent.hf->tokenizer, &o, e);
-    return c->d && dataset_fits(c->d, &r->parent.hf->model->cfg, e) == 0 ? 0 : err_prefix(e, "%s", key);
+    const bool fits = c->d && dataset_fits(c->d, &r->parent.hf->model->cfg, e) == 0;
+    return fits ? 0 : err_prefix(e, "%s", key);
 }
 
 /* Damage is measured on eval.refusals and eval.utility, else on the calibration sets. */

@@ -19,26 +19,46 @@
 
 /* ---- totals ---- */
 
+/* A model has few groups, but a file may hold 10^6 tensors of as many: one for each is made, and
+ * they are joined at the end. */
 struct group {
     char *name;
     size_t tensors, count, bytes;
 };
 struct groups {
     struct group *v;
-    int n;
+    int n, cap;
 };
 
 static void groups_add(struct groups *g, const char *name, const struct st_entry *en) {
-    int i = 0;
-    while (i < g->n && strcmp(g->v[i].name, name) != 0)
-        i++;
-    if (i == g->n) {
-        g->v = xreallocarray(g->v, (size_t)g->n + 1, sizeof *g->v);
-        g->v[g->n++] = (struct group){.name = xstrdup(name)};
+    if (g->n == g->cap) {
+        g->cap = MAX(2 * g->cap, 64);
+        g->v = xreallocarray(g->v, (size_t)g->cap, sizeof *g->v);
     }
-    g->v[i].tensors++;
-    g->v[i].count += en->count;
-    g->v[i].bytes += en->bytes;
+    g->v[g->n++] = (struct group){xstrdup(name), 1, en->count, en->bytes};
+}
+
+static int cmp_name(const void *a, const void *b) {
+    return strcmp(((const struct group *)a)->name, ((const struct group *)b)->name);
+}
+
+/* Groups of the same name become one, in the order of names. */
+static void groups_join(struct groups *g) {
+    int n = 0;
+    if (g->n > 1)
+        qsort(g->v, (size_t)g->n, sizeof *g->v, cmp_name);
+    for (int i = 0; i < g->n; i++) {
+        struct group *last = n ? &g->v[n - 1] : NULL;
+        if (!last || strcmp(last->name, g->v[i].name) != 0) {
+            g->v[n++] = g->v[i];
+            continue;
+        }
+        last->tensors += g->v[i].tensors;
+        last->count += g->v[i].count;
+        last->bytes += g->v[i].bytes;
+        free(g->v[i].name);
+    }
+    g->n = n;
 }
 
 static void groups_release(struct groups *g) {
@@ -80,6 +100,8 @@ static struct totals totals_of(const struct weights *w) {
         t.all.count += en->count;
         t.all.bytes += en->bytes;
     }
+    groups_join(&t.modules);
+    groups_join(&t.dtypes);
     return t;
 }
 

@@ -342,7 +342,6 @@ static int read_all(int fd, size_t most, struct str *b, const char *path, struct
 }
 
 char *file_read(const char *path, size_t *len, struct err *e) {
-    enum { PIPE_MAX = 1 << 30 };
     struct stat st;
     struct str b = {0};
     char *result = NULL;
@@ -371,6 +370,21 @@ out:
     if (fd >= 0)
         close(fd);
     return result;
+}
+
+int line_read(FILE *f, struct str *line, struct err *e) {
+    line->len = 0;
+    errno = 0;
+    for (int c; (c = getc_unlocked(f)) != EOF;) {
+        str_addc(line, (char)c);
+        if (c == '\n')
+            return 1;
+        if (line->len > PIPE_MAX)
+            return err_set(e, "expected a line of at most %zu bytes", PIPE_MAX);
+    }
+    if (ferror(f))
+        return err_set(e, "%s", errno ? strerror(errno) : "it cannot be read");
+    return line->len > 0;
 }
 
 int dir_sync(const char *dir, struct err *e) {

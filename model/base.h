@@ -87,9 +87,13 @@ int dir_make(const char *path, struct err *e) MUST_CHECK;    /* mkdir -p */
 /* 0: dir_make(path) can make it, or it is there, and files can be made in it. Changes nothing. */
 int dir_check(const char *path, struct err *e) MUST_CHECK;
 int dir_remove(const char *path, struct err *e);             /* rm -r; missing is success */
+#define PIPE_MAX ((size_t)1 << 30)          /* bytes taken of what may have no end: a pipe, a line */
 /* The whole file, NUL-terminated behind *len bytes; caller frees. NULL and *e on failure, for
- * folders, devices and named pipes, and for more than 1 GiB from a pipe (<(...), /dev/stdin). */
+ * folders, devices and named pipes, and for more than PIPE_MAX from a pipe (<(...), /dev/stdin). */
 char *file_read(const char *path, size_t *len, struct err *e) MUST_CHECK;
+/* The next line of f, its end included, in place of what is in *line: 1; 0 at the end of f; -1 and
+ * *e: f cannot be read, or the line is longer than PIPE_MAX. */
+int line_read(FILE *f, struct str *line, struct err *e) MUST_CHECK;
 /* Writes PATH aside, syncs it and renames: a reader sees the old bytes or the new, never half. */
 int file_write(const char *path, const void *data, size_t len, struct err *e) MUST_CHECK;
 int file_write_text(const char *dir, const char *name, const char *text, struct err *e) MUST_CHECK;

@@ -86,7 +86,8 @@ static time_t now(void) {
 
 static int render(const struct chat *c, const json_t *request, struct jinja_output *out,
                   struct err *e) {
-    json_t *context = json_pack("{s:n, s:n, s:b}", "tools", "documents", "add_generation_prompt", 0);
+    json_t *context = json_pack("{s:n, s:n, s:b}", "tools", "documents", "add_generation_prompt",
+                                0);
     json_object_update(context, c->specials);
     json_object_update(context, (json_t *)(uintptr_t)request);
     const int rc = jinja_render(c->program, context, NULL, now(), out, e);
@@ -126,8 +127,8 @@ struct talk {
 /* A noncharacter that no message holds. */
 static int choose_mark(struct talk *t, struct err *e) {
     for (int code = 0xFDD0; code <= 0xFDEF; code++) {
-        const char mark[] = {(char)0xEF, (char)(0x80 | (code >> 6 & 63)), (char)(0x80 | (code & 63)),
-                             0};
+        const char mark[] = {(char)0xEF, (char)(0x80 | (code >> 6 & 63)),
+                             (char)(0x80 | (code & 63)), 0};
         int i = 0;
         while (i < t->n && !strstr(t->msgs[i].content, mark))
             i++;

@@ -25,7 +25,7 @@ struct chat_format {
     const char *name, *help;
     const char *jinja;                      /* chat_template of tokenizer_config.json */
     const char *const *specials;            /* added tokens it needs, NULL-terminated */
-    const char *bos;                        /* the token it begins with (one of specials), or NULL */
+    const char *bos;                        /* the token it begins with, one of specials; or NULL */
     const char *eos;                        /* the token that ends a turn (one of specials); NULL:
                                                the tokenizer's own EOS */
 };
@@ -53,7 +53,7 @@ struct message {
     const char *content;
 };
 /* The text of a conversation; caller frees. request: a JSON object with "messages" and any other
- * variables of the template (add_generation_prompt, tools, ...). Message texts stand as they are. */
+ * variables of the template (add_generation_prompt, tools, ...). Messages stand as they are. */
 char *chat_text(const struct chat *c, const struct json_t *request, size_t *len,
                 struct err *e) MUST_CHECK;
 

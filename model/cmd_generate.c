@@ -148,18 +148,25 @@ static int run_prompt(const struct job *j, const char *prompt, struct err *e) {
 
 /* ---- lines ---- */
 
-/* The next line without its end; NULL at the end of the input. Caller frees. */
-static char *read_line(FILE *f) {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n = getline(&line, &cap, f);
-    if (n < 0) {
-        free(line);
-        return NULL;
+/* Line `number` of stdin without its end into *line, which the caller frees; NULL at the end. */
+static int read_line(int number, char **line, struct err *e) {
+    struct str b = {0};
+    const int more = line_read(stdin, &b, e);
+    *line = NULL;
+    if (more < 0) {
+        str_release(&b);
+        return err_prefix(e, "stdin:%d", number);
     }
-    while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
-        line[--n] = '\0';
-    return line;
+    if (more > 0 && memchr(b.s, '\0', b.len)) {
+        str_release(&b);
+        return err_set(e, "stdin:%d: expected text, found a NUL byte", number);
+    }
+    while (b.len > 0 && (b.s[b.len - 1] == '\n' || b.s[b.len - 1] == '\r'))
+        b.s[--b.len] = '\0';
+    if (more > 0)
+        *line = str_detach(&b);
+    str_release(&b);
+    return 0;
 }
 
 /* Answers lines[0..n); first: number of the first line, for messages. */
@@ -194,9 +201,9 @@ static int answer_lines(const struct job *j, char *const *lines, int n, int firs
 
 static int run_pipe(const struct job *j, struct err *e) {
     char *lines[PIPE_BATCH], *line;
-    int n = 0, seen = 0, rc = 0;
+    int n = 0, seen = 0, rc = 0, read;
     do {
-        line = read_line(stdin);
+        read = read_line(seen + n + 1, &line, e);
         if (line)
             lines[n++] = line;
         if (n && (!line || n == PIPE_BATCH)) {
@@ -205,19 +212,19 @@ static int run_pipe(const struct job *j, struct err *e) {
                 free(lines[--n]);
         }
     } while (line && rc == 0);
-    return rc;
+    return rc == 0 ? read : rc;
 }
 
 /* ---- chat ---- */
 static int run_chat(const struct job *j, struct err *e) {
     struct message *msgs = NULL;
-    int n = 0, rc = 0;
+    int n = 0, rc = 0, seen = 0;
     const int system = j->system && !j->raw;
     log_info("%s (%s)  /reset forgets the conversation, /quit or Ctrl-D ends", j->p.hf->dir,
              j->raw ? "raw" : chat_name(j->p.chat));
     for (char *line; rc == 0; free(line)) {
         fputs("> ", stderr);
-        line = read_line(stdin);
+        rc = read_line(++seen, &line, e);
         if (!line || strcmp(line, "/quit") == 0 || strcmp(line, "/reset") == 0) {
             while (n > 0)
                 free((char *)msgs[--n].content);

@@ -330,14 +330,18 @@ static int chat_row(const struct job *j, const json_t *row, struct ids *out, cha
 
 /* ---- readers ---- */
 
-/* The whole input; caller frees. */
-static char *read_all(FILE *f, size_t *len) {
-    struct str all = {0};
+/* All of stdin behind what is in *all. */
+static int read_rest(const struct job *j, struct str *all, struct err *e) {
     char chunk[1 << 16];
-    for (size_t n; (n = fread(chunk, 1, sizeof chunk, f)) > 0;)
-        str_addn(&all, chunk, n);
-    *len = all.len;
-    return str_detach(&all);
+    errno = 0;
+    for (size_t n; (n = fread(chunk, 1, sizeof chunk, stdin)) > 0;) {
+        str_addn(all, chunk, n);
+        if (all->len > PIPE_MAX)
+            return err_set(e, "stdin: expected at most %zu bytes in one text%s", PIPE_MAX,
+                           j->talk ? "" : " (hint: --lines or --jsonl)");
+    }
+    return ferror(stdin) ? err_set(e, "stdin: %s", errno ? strerror(errno) : "it cannot be read")
+                         : 0;
 }
 
 static bool is_blank(const char *s, size_t n) {
@@ -396,41 +400,46 @@ static int take_document(struct job *j, const char *line, size_t n, struct err *
     struct str all = {0};
     str_addn(&all, line, n);
     str_addc(&all, '\n');
-    char *more = read_all(stdin, &n);
-    str_addn(&all, more, n);
-    int rc = ferror(stdin) ? 0 : take_row(j, all.s, all.len, e);
+    int rc = read_rest(j, &all, e);
+    if (rc == 0)
+        rc = take_row(j, all.s, all.len, e);
     str_release(&all);
-    free(more);
     return rc;
 }
 
 static int read_lines(struct job *j, struct err *e) {
-    char *line = NULL;
-    size_t cap = 0;
+    struct str line = {0};
     int rc = 0;
-    for (ssize_t n; rc == 0 && (n = getline(&line, &cap, stdin)) >= 0;) {
+    for (int more; rc == 0 && (more = line_read(stdin, &line, e)) != 0;) {
         j->row++;
-        if (n > 0 && line[n - 1] == '\n')
+        if (more < 0) {
+            rc = err_prefix(e, "stdin:%ld", j->row);
+            break;
+        }
+        size_t n = line.len;
+        if (n > 0 && line.s[n - 1] == '\n')
             n--;
-        if (n > 0 && line[n - 1] == '\r')
+        if (n > 0 && line.s[n - 1] == '\r')
             n--;
         rc = (j->talk && !j->begun ? take_document : j->talk || j->jsonl ? take_row
-              : take_text)(j, line, (size_t)n, e);
+              : take_text)(j, line.s, n, e);
         if (j->flush)
             fflush(stdout);
         if (ferror(stdout))
             break;
     }
-    free(line);
+    str_release(&line);
     return rc;
 }
 
 static int read_whole(struct job *j, struct err *e) {
-    size_t n;
-    char *text = read_all(stdin, &n);
+    struct str text = {0};
+    str_add(&text, "");                     // a string, also of no input
+    int rc = read_rest(j, &text, e);
     j->row = 1;
-    int rc = ferror(stdin) ? 0 : take_text(j, text, n, e);
-    free(text);
+    if (rc == 0)
+        rc = take_text(j, text.s, text.len, e);
+    str_release(&text);
     return rc;
 }
 
@@ -475,10 +484,7 @@ static int run(const char *path, struct job *j, struct err *e) {
     if (is_terminal(stdin))
         log_info("%s: reading from the terminal, Ctrl-D ends", path);
     j->flush = fstat(fileno(stdout), &out) != 0 || !S_ISREG(out.st_mode);
-    errno = 0;
     rc = (j->lines || j->jsonl || j->talk ? read_lines : read_whole)(j, e);
-    if (rc == 0 && ferror(stdin))
-        rc = err_set(e, "stdin: %s", errno ? strerror(errno) : "it cannot be read");
 out:
     chat_free(j->chat);
     tokenizer_free(j->tok);

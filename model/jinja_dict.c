@@ -33,7 +33,7 @@ static uint64_t hash_float(double f) {
     return mix(bits);
 }
 
-static bool hash_at(const struct value *v, uint64_t *out, int depth) {
+static bool hash_at(struct interp *x, const struct value *v, uint64_t *out, int depth) {
     if (is_str(v)) {
         *out = hash_bytes(v->str.s, v->str.len);
     } else if (is_integral(v)) {
@@ -45,7 +45,7 @@ static bool hash_at(const struct value *v, uint64_t *out, int depth) {
         if (depth == 0)
             return false;
         for (size_t i = 0; i < v->seq.n; i++) {
-            if (!hash_at(v->seq.v[i], &part, depth - 1))
+            if (!interp_charge(x, 1) || !hash_at(x, v->seq.v[i], &part, depth - 1))
                 return false;
             h = mix(h * 31 + part);
         }
@@ -63,8 +63,8 @@ static bool hash_at(const struct value *v, uint64_t *out, int depth) {
     return true;
 }
 
-bool value_hash(const struct value *v, uint64_t *out) {
-    return hash_at(v, out, 64);
+bool value_hash(struct interp *x, const struct value *v, uint64_t *out) {
+    return hash_at(x, v, out, 64);
 }
 
 struct dict *dict_new(struct interp *x) {
@@ -109,7 +109,7 @@ static bool grow(struct interp *x, struct dict *d) {
 
 bool dict_set(struct interp *x, struct dict *d, struct value *key, struct value *value) {
     uint64_t hash;
-    if (!value_hash(key, &hash))
+    if (!value_hash(x, key, &hash))
         return interp_fail(x, "unhashable type: '%s'", key->type->name);
     int64_t at = find(x, d, key, hash);
     if (at == -2)
@@ -132,7 +132,7 @@ bool dict_set(struct interp *x, struct dict *d, struct value *key, struct value 
 
 int dict_find(struct interp *x, const struct dict *d, struct value *key, struct value **out) {
     uint64_t hash;
-    if (!value_hash(key, &hash)) {
+    if (!value_hash(x, key, &hash)) {
         interp_fail(x, "unhashable type: '%s'", key->type->name);
         return -1;
     }

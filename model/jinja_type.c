@@ -72,7 +72,7 @@ static int item_range(struct interp *x, struct value *v, struct value *key, stru
 
 static int item_dict(struct interp *x, struct value *v, struct value *key, struct value **out) {
     uint64_t hash;
-    return value_hash(key, &hash) ? dict_find(x, v->dict, key, out) : 0;
+    return value_hash(x, key, &hash) ? dict_find(x, v->dict, key, out) : 0;
 }
 
 static int item_undefined(struct interp *x, struct value *v, struct value *key,

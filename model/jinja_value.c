@@ -21,16 +21,16 @@ struct pool_chunk {
 };
 
 #ifdef __SANITIZE_ADDRESS__
-enum { CHUNK = 0 };
+static const size_t chunk_size = 0;
 #else
-enum { CHUNK = 16384 };
+static const size_t chunk_size = 16384;
 #endif
 
 void *pool_alloc(struct pool *p, size_t n) {
     n = (MAX(n, 1) + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
     struct pool_chunk *c = p->last;
     if (!c || c->cap - c->used < n) {
-        size_t cap = MAX(n, MIN(MAX(p->bytes / 4, CHUNK), (size_t)CHUNK * 64));
+        size_t cap = MAX(n, MIN(MAX(p->bytes / 4, chunk_size), chunk_size * 64));
         c = xcalloc(1, sizeof *c + cap);
         c->cap = cap;
         c->before = p->last;

@@ -168,8 +168,8 @@ bool dict_set(struct interp *x, struct dict *d, struct value *key, struct value 
 int dict_find(struct interp *x, const struct dict *d, struct value *key, struct value **out);
 struct value *dict_get(const struct dict *d, const char *name, size_t len);     /* or NULL */
 bool dict_put(struct interp *x, struct dict *d, const char *name, struct value *value);
-/* false and no message: the type cannot be hashed. */
-bool value_hash(const struct value *v, uint64_t *out);
+/* false, and no message for a type that cannot be hashed. */
+bool value_hash(struct interp *x, const struct value *v, uint64_t *out);
 
 /* ---- iteration (jinja_iter.c) ---- */
 struct iter {

@@ -6,16 +6,16 @@
  * text, then, behind the normalizer, those matched in normalized text.
  *
  * All working memory of a call, and the table of known words, lives in struct encoder. Encoders are
- * kept between calls in a pool, so that short texts find buffers and words warm; each is used by one
- * call at a time, so one tokenizer serves any number of threads.
+ * kept between calls in a pool, so that short texts find buffers and words warm; each is used by
+ * one call at a time, so one tokenizer serves any number of threads.
  */
 #include "model/tokenizer_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What slow expressions may take of one text (tokenizer_regex.c): half a minute, and more the longer
- * the text is. */
+/* What slow expressions may take of one text (tokenizer_regex.c): half a minute, and more the
+ * longer the text is. */
 #define STEP_LIMIT ((size_t)1000000000)
 #define STEPS_PER_BYTE 200
 

@@ -65,7 +65,7 @@ void tokenizer_open_text(const struct tokenizer *t, struct ids *out);
 /* ---- decoding ---- */
 enum {
     DECODE_SKIP_SPECIAL = 1,                /* special tokens are left out */
-    DECODE_VALID = 2,                       /* U+FFFD for bytes that are no UTF-8, as the reference */
+    DECODE_VALID = 2,                       /* U+FFFD where the reference has it: broken UTF-8 */
 };
 /* The text of ids; NUL-terminated, caller frees; *len (may be NULL) is its length. */
 char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int n, int flags,

@@ -4,8 +4,8 @@
  *
  * base64 of: u32 LE byte length of the trie | the trie as u32 LE | replacements, each with a NUL
  * behind it. The trie is a double array (darts-clone): unit bits 0-7 and 31 are the label, bit 8
- * says that a value follows, bits 10-30 are the offset, shifted left by 8 when bit 9 is set; a value
- * unit's low 31 bits are where the replacement begins.
+ * says that a value follows, bits 10-30 are the offset, shifted left by 8 when bit 9 is set; a
+ * value unit's low 31 bits are where the replacement begins.
  *
  * Hugging Face tokenizers looks up grapheme clusters of less than six bytes, then the characters of
  * those it does not find, and takes the shortest entry that begins the text it looks up, not the

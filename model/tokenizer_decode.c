@@ -4,8 +4,8 @@
  *
  * The reference runs each decoder over the list of all tokens. Here every step is a filter: it is
  * fed a token, or its bytes, and feeds the next step as soon as no later token can change what it
- * has. Decoding a list is feeding all of it, so a stream and a list cannot differ. Behind Fuse there
- * is one token, which lasts as long as the text: a step that wants whole tokens waits there.
+ * has. Decoding a list is feeding all of it, so a stream and a list cannot differ. Behind Fuse
+ * there is one token, which lasts as long as the text: a step that wants whole tokens waits there.
  *
  * Bytes that are no UTF-8 stay as they are unless DECODE_VALID asks for the reference's text.
  */

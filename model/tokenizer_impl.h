@@ -155,7 +155,7 @@ int added_parse(struct tokenizer *t, const json_t *list, struct err *e);
 /* Flags and tries, once vocabulary and normalizer are there. */
 int added_prepare(struct tokenizer *t, struct err *e);
 void added_release(struct tokenizer *t);
-/* Where special tokens are plain text: ranges of the input, whose byte `base` is the text's first. */
+/* Where special tokens are plain text: ranges of the input; its byte `base` is the text's first. */
 struct guard {
     const struct text_range *v;
     int n;

@@ -183,8 +183,8 @@ static int config_token(const struct tokenizer *t, const json_t *root, const cha
     if (!v)
         text = def;
     if (!text)
-        return err_set(e, "%s: %s: expected a token (add_%.3s_token is on), got %s", where, key, key,
-                       json_kind(v));
+        return err_set(e, "%s: %s: expected a token (add_%.3s_token is on), got %s", where, key,
+                       key, json_kind(v));
     *id = tokenizer_id(t, text);
     return *id >= 0 ? 0 : err_set(e, "%s: %s: \"%.40s\" is not in tokenizer.json", where, key,
                                   text);
@@ -227,6 +227,7 @@ int tokenizer_configure(struct tokenizer *t, const char *tokenizer_config_json, 
     int rc = 0;
     if (!tokenizer_config_json)
         return 0;
+    // model_max_length is often an integer of 31 digits
     json_t *root = json_loads(tokenizer_config_json, JSON_DECODE_INT_AS_REAL, &je);
     if (!root)
         return err_set(e, "%s:%d:%d: not JSON: %s", where, je.line, je.column, je.text);

@@ -142,8 +142,9 @@ static void run_scan(struct encoder *x, const struct scan *scan, int k, const ch
 
 static void run_split(struct encoder *x, const struct pre_step *st, int k, const char *s,
                       size_t n, bool first) {
-    const bool isolated = st->behavior->feed == feed_isolated;
-    if (st->re && st->re->scan && (isolated || (st->invert && st->behavior->feed == feed_removed))) {
+    const bool whole = st->behavior->feed == feed_isolated ||
+                       (st->invert && st->behavior->feed == feed_removed);
+    if (st->re && st->re->scan && whole) {
         run_scan(x, st->re->scan, k, s, n, first);
         return;
     }

@@ -6,12 +6,12 @@
  * hand-written scanner (tokenizer_scan.h), which users of struct regex may take instead. Matching
  * runs on the whole piece from an offset, never on a cut-off tail: \s+(?!\S) looks around.
  *
- * A backtracking engine can be made to run for ever: (a+)+$ doubles its work with each letter. So an
- * expression is tried at loading on runs of 256 equal characters, its own and common ones, and its
- * steps are counted. What needs more than some multiple of the square of the length is refused. What
- * needs about the square (\s+$, which some files have) is kept in a slower form that goes on counting:
- * a text that spends the call's steps makes tokenizer_encode fail, since cutting it elsewhere would
- * give other ids silently. The rest runs as compiled code.
+ * A backtracking engine can be made to run for ever: (a+)+$ doubles its work with each letter. So
+ * an expression is tried at loading on runs of 256 equal characters, its own and common ones, and
+ * its steps are counted. What needs more than some multiple of the square of the length is refused.
+ * What needs about the square (\s+$, which some files have) is kept in a slower form that goes on
+ * counting: a text that spends the call's steps makes tokenizer_encode fail, since cutting it
+ * elsewhere would give other ids silently. The rest runs as compiled code.
  */
 #define _GNU_SOURCE                         /* memmem */
 #include "model/tokenizer_impl.h"

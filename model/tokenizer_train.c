@@ -222,7 +222,8 @@ static void learn_merges(struct trainer *r, int vocab_size) {
         }
         if (!p.merged) {
             struct str line = {0};
-            str_addf(&line, "%s %s", vocab_text(&r->vocab, a, NULL), vocab_text(&r->vocab, b, NULL));
+            str_addf(&line, "%s %s", vocab_text(&r->vocab, a, NULL),
+                     vocab_text(&r->vocab, b, NULL));
             json_array_append_new(r->merges, json_string(line.s));
             str_release(&line);
         }

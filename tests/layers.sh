@@ -61,7 +61,7 @@ includes | awk '
         place["yaml.h"] = "^train/config_yaml\\.c$"
         place["jansson.h"] = "^(model|ckpt|train|attrib)/"
         place["pcre2.h"] = "^model/tokenizer[a-z_]*\\.[ch]$"
-        place["utf8proc.h"] = "^model/tokenizer[a-z_]*\\.[ch]$"
+        place["utf8proc.h"] = "^model/(tokenizer|jinja)[a-z_]*\\.[ch]$"
         place["openssl/"] = "^ckpt/"
         known = " assert cpuid ctype dirent dlfcn errno fcntl float fnmatch glob immintrin " \
                 "inttypes limits locale malloc math omp poll pthread sanitizer/asan_interface " \

@@ -134,10 +134,10 @@ static void test_continues(void **state) {
     } cases[] = {
         {"{}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the", "the|<s>|\xE2\x96\x81the"},
         {"{}", " the", "\xE2\x96\x81|\xE2\x96\x81the", "\xE2\x96\x81the"},
-        {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', 'replacement': '\xE2\x96\x81',"
-         "'prepend_scheme': 'first'}}", "the<s>the", "\xE2\x96\x81the|<s>|the", "the|<s>|the"},
-        {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', 'replacement': '\xE2\x96\x81',"
-         "'prepend_scheme': 'always'}}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the",
+        {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', "
+         "'replacement': '\xE2\x96\x81', 'prepend_scheme': 'first'}}", "the<s>the", "\xE2\x96\x81the|<s>|the", "the|<s>|the"},
+        {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', "
+         "'replacement': '\xE2\x96\x81', 'prepend_scheme': 'always'}}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the",
          "the|<s>|\xE2\x96\x81the"},
     };
     json_t *base = sample_spm_json();

@@ -223,7 +223,7 @@ static void test_refusals(void **state) {
         {"{'normalizer': {'type': 'NFC', 'x': 1}}", "normalizer: key \"x\" is not supported"},
         {"{'normalizer': 7}", "normalizer: expected an object with a \"type\", got a number"},
         {"{'pre_tokenizer': {'type': 'UnicodeScripts'}}", "\"UnicodeScripts\" is not supported"},
-        {"{'pre_tokenizer': {'type': 'Metaspace'}}", "replacement: expected one character, got not"},
+        {"{'pre_tokenizer': {'type': 'Metaspace'}}", "replacement: expected one character"},
         {"{'pre_tokenizer': {'type': 'Metaspace', 'replacement': '__'}}", "expected one character"},
         {"{'pre_tokenizer': {'type': 'Metaspace', 'replacement': '_', 'prepend_scheme': 'last'}}",
          "expected always, first or never, got \"last\""},
@@ -246,12 +246,13 @@ static void test_refusals(void **state) {
         {"{'decoder': {'type': 'Strip', 'content': ' ', 'start': -1, 'stop': 0}}", "decoder.start"},
         {"{'decoder': {'type': 'Strip', 'content': '', 'start': 1, 'stop': 0}}", "one character"},
         {"{'decoder': {'type': 'Replace', 'pattern': {'String': 'a'}}}", "decoder.content"},
-        {"{'post_processor': {'type': 'BertProcessing'}}", "post_processor.cls: expected [token, id"},
+        {"{'post_processor': {'type': 'BertProcessing'}}", "cls: expected [token, id]"},
         {"{'post_processor': {'type': 'BertProcessing', 'cls': ['x', 5000], 'sep': ['x', 1]}}",
          "expected the id of a token, got one that is none"},
         {"{'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': "
          "{'id': '<s>'}}], 'pair': [], 'special_tokens': {}}}", "\"<s>\" has no entry"},
-        {"{'post_processor': {'type': 'TemplateProcessing', 'single': []}}", "pair: expected a list"},
+        {"{'post_processor': {'type': 'TemplateProcessing', 'single': []}}",
+         "post_processor.pair: expected a list"},
         {"{'post_processor': {'type': 'TemplateProcessing', 'single': [{'Sequence': {'id': 'B'}}], "
          "'pair': []}}", "post_processor.single[0]: expected sequence A, got \"B\""},
         {"{'post_processor': {'type': 'TemplateProcessing', 'single': [{'SpecialToken': {'id': "

@@ -72,7 +72,8 @@ static void test_reference(void **state) {
 static struct tokenizer *load_folder(const char *dir) {
     struct err e = {0};
     size_t len;
-    char *path = path_join(dir, "tokenizer.json"), *config = path_join(dir, "tokenizer_config.json");
+    char *path = path_join(dir, "tokenizer.json");
+    char *config = path_join(dir, "tokenizer_config.json");
     struct tokenizer *t = tokenizer_load(path, &e);
     if (!t)
         fail_msg("%s", e.msg);

@@ -44,7 +44,7 @@ void cli_help(const struct usage *u, const struct opt *opts, int nopts, FILE *f)
     X("Train", init, "a fresh model and tokenizer, for training from scratch")                  \
     X("Measure", attrib, "score units, classify SCU/UCU/CU/RU, write units and a report")       \
     X("Measure", eval, "refusal, over-refusal, losses, task accuracy")                          \
-    X("Look", inspect, "checkpoints, without loading them: show, tensor, diff, units, verify, convert")  \
+    X("Look", inspect, "checkpoint files: show, tensor, diff, units, verify, convert")          \
     X("Look", generate, "text from a checkpoint")                                               \
     X("Look", tokenize, "text or JSONL on stdin to token ids, and back")                        \
     X("Look", preview, "the tokens that will be trained on, with their loss mask")              \

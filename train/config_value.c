@@ -381,5 +381,5 @@ const struct config_type config_types[] = {
     [KEY_NAMES] = {"a list of names", true, read_strings, show_strings, free_strings},
     [KEY_FLOATS] = {"a list of numbers", true, read_floats, show_floats, free_pointer},
     [KEY_SIZE] = {"a size", false, read_size, show_size, NULL},
-    [KEY_TEMPLATE] = {"a name, a file or a text", false, read_template, show_template, free_pointer},
+    [KEY_TEMPLATE] = {"a name, file or text", false, read_template, show_template, free_pointer},
 };

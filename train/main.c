@@ -7,6 +7,7 @@
  * closed pipe must not look like an empty result.
  */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "model/gemm.h"
@@ -98,6 +99,7 @@ int main(int argc, char **argv) {
             log_threshold = LOG_VERBOSE;
     gemm_prepare(argv);
     log_threshold = LOG_INFO;
+    signal(SIGXFSZ, SIG_IGN);               // beyond ulimit -f: a write that fails, with its line
     rng_init_gsl();
     gemm_threads(0);
     int status = dispatch(argc, argv);

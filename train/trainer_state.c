@@ -21,7 +21,8 @@ static const char *const free_keys[] = {
     "eval_dataset", "threads", "max_eval_samples", "per_device_eval_batch_size", "logging_steps",
     "eval_steps", "save_steps", "save_total_limit", "resume_from_checkpoint", "chat_template",
     "max_train_samples", "max_length", "truncation", "on_bad_row", "completion_only_loss",
-    "freeze.units", "freeze.classes", "freeze.top_cu", "freeze.random_like", "freeze.seed", "freeze.train_other",
+    "freeze.units", "freeze.classes", "freeze.top_cu", "freeze.random_like", "freeze.seed",
+    "freeze.train_other",
 };
 
 static bool is_free(const char *name) {

@@ -18,7 +18,7 @@ $ keel
 !   eval        refusal, over-refusal, losses, task accuracy
 !
 ! Look
-!   inspect     checkpoints, without loading them: show, tensor, diff, units, verify, convert
+!   inspect     checkpoint files: show, tensor, diff, units, verify, convert
 !   generate    text from a checkpoint
 !   tokenize    text or JSONL on stdin to token ids, and back
 !   preview     the tokens that will be trained on, with their loss mask

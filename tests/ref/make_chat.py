@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Jinja2 makes of every chat template of model/chat_formats.c, set up as transformers sets it up.
+"""What Jinja2 makes of every template of model/chat_formats.c, set up as transformers sets it up.
 
     build/release/tests/test_chat --jinja | tests/ref/make_chat.py > tests/ref/chat.jsonl
 
