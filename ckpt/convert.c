@@ -160,6 +160,7 @@ static int plan(const char *dir, const struct weights *w, enum dtype dtype, stru
 
 int convert_folder(const char *from, const char *to, const struct convert_opts *o,
                    struct convert_result *r, struct err *e) {
+    const bool fresh = !path_exists(to);
     struct weights *w = weights_open(from, e);
     struct item *items = w ? xcalloc((size_t)weights_count(w), sizeof *items) : NULL;
     struct shards *s = NULL;
@@ -179,6 +180,8 @@ int convert_folder(const char *from, const char *to, const struct convert_opts *
         rc = 0;
 out:
     shards_free(s);
+    if (rc == -2 && fresh)
+        dir_remove(to, NULL);
     weights_close(w);
     free(items);
     free(config);

@@ -26,8 +26,9 @@
 /* A file of the folder, or NULL when it is not there; -1 when it is but cannot be read. */
 static int read_optional(const char *dir, const char *name, char **text, struct err *e) {
     char *path = path_join(dir, name);
-    *text = path_exists(path) ? file_read(path, NULL, e) : NULL;
-    const int rc = path_exists(path) && !*text ? -1 : 0;
+    const bool there = path_named(path);
+    *text = there ? file_read_text(path, e) : NULL;
+    const int rc = there && !*text ? -1 : 0;
     free(path);
     return rc;
 }

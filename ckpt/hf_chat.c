@@ -17,7 +17,7 @@
 /* A file's object; NULL with e->msg empty when there is none. */
 static json_t *read_optional(const char *dir, const char *name, struct err *e) {
     char *path = path_join(dir, name);
-    json_t *root = path_exists(path) ? jsonfile_read(path, e) : NULL;
+    json_t *root = path_named(path) ? jsonfile_read(path, e) : NULL;
     free(path);
     return root;
 }
@@ -64,16 +64,20 @@ static json_t *read_tokens(const char *dir, struct err *e) {
 
 /* ---- the template ---- */
 
-static char *text_of(const json_t *v) {
-    const char *found = json_string_value(v);
-    const json_t *item;
+/* Of a string, or of a list's entry "default"; *jinja NULL: there is none. */
+static int take_template(const json_t *v, char **jinja, struct err *e) {
+    const json_t *item, *found = json_is_array(v) ? NULL : v;
     size_t i;
     json_array_foreach((json_t *)(uintptr_t)v, i, item) {
         const char *name = json_string_value(json_object_get(item, "name"));
         if (name && strcmp(name, "default") == 0)
-            found = json_string_value(json_object_get(item, "template"));
+            found = json_object_get(item, "template");
     }
-    return found ? xstrdup(found) : NULL;
+    if (found && !json_is_string(found) && !json_is_null(found))
+        return err_set(e, "chat_template: expected a string, or a list of {\"name\": ...,"
+                       " \"template\": ...}");
+    *jinja = json_is_string(found) ? xstrdup(json_string_value(found)) : NULL;
+    return 0;
 }
 
 int hf_read_template(const char *dir, char **jinja, char **where, struct err *e) {
@@ -81,8 +85,8 @@ int hf_read_template(const char *dir, char **jinja, char **where, struct err *e)
     char *path = path_join(dir, "chat_template.jinja");
     *where = NULL;
     *jinja = NULL;
-    if (path_exists(path)) {
-        *jinja = file_read(path, NULL, e);
+    if (path_named(path)) {
+        *jinja = file_read_text(path, e);
         *where = path;
         return *jinja ? 0 : -1;
     }
@@ -90,7 +94,8 @@ int hf_read_template(const char *dir, char **jinja, char **where, struct err *e)
     for (size_t i = 0; i < ARRAY_LEN(files) && !*jinja; i++) {
         struct err local = {0};
         json_t *root = read_optional(dir, files[i], &local);
-        *jinja = text_of(json_object_get(root, "chat_template"));
+        if (take_template(json_object_get(root, "chat_template"), jinja, &local) != 0)
+            err_prefix(&local, "%s/%s", dir, files[i]);
         json_decref(root);
         if (local.msg[0])
             return err_set(e, "%s", local.msg);

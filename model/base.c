@@ -240,6 +240,11 @@ bool path_exists(const char *path) {
     return stat(path, &st) == 0;
 }
 
+bool path_named(const char *path) {
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
 bool path_is_dir(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
@@ -372,16 +377,32 @@ out:
     return result;
 }
 
+char *file_read_text(const char *path, struct err *e) {
+    size_t len;
+    char *text = file_read(path, &len, e);
+    if (text && strlen(text) != len) {
+        err_set(e, "%s: expected text, found a NUL byte at byte %zu", path, strlen(text));
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
 int line_read(FILE *f, struct str *line, struct err *e) {
+    char chunk[4096];
+    int c;
     line->len = 0;
     errno = 0;
-    for (int c; (c = getc_unlocked(f)) != EOF;) {
-        str_addc(line, (char)c);
-        if (c == '\n')
-            return 1;
+    do {
+        size_t n = 0;
+        do {
+            if ((c = getc_unlocked(f)) != EOF)
+                chunk[n++] = (char)c;
+        } while (c != EOF && c != '\n' && n < sizeof chunk);
+        str_addn(line, chunk, n);
         if (line->len > PIPE_MAX)
             return err_set(e, "expected a line of at most %zu bytes", PIPE_MAX);
-    }
+    } while (c != EOF && c != '\n');
     if (ferror(f))
         return err_set(e, "%s", errno ? strerror(errno) : "it cannot be read");
     return line->len > 0;

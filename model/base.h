@@ -81,6 +81,7 @@ char *str_detach(struct str *b);            /* caller frees; never NULL */
 char *path_join(const char *dir, const char *name);     /* absolute name wins; caller frees */
 char *path_dirname(const char *path);                   /* "." when there is none; caller frees */
 bool path_exists(const char *path);
+bool path_named(const char *path);          /* also a link to nothing, which opening tells of */
 bool path_is_dir(const char *path);
 bool path_same(const char *a, const char *b);           /* both there, and the same file */
 int dir_make(const char *path, struct err *e) MUST_CHECK;    /* mkdir -p */
@@ -91,6 +92,8 @@ int dir_remove(const char *path, struct err *e);             /* rm -r; missing i
 /* The whole file, NUL-terminated behind *len bytes; caller frees. NULL and *e on failure, for
  * folders, devices and named pipes, and for more than PIPE_MAX from a pipe (<(...), /dev/stdin). */
 char *file_read(const char *path, size_t *len, struct err *e) MUST_CHECK;
+/* The same of a text: a NUL byte, at which it would end, is refused. */
+char *file_read_text(const char *path, struct err *e) MUST_CHECK;
 /* The next line of f, its end included, in place of what is in *line: 1; 0 at the end of f; -1 and
  * *e: f cannot be read, or the line is longer than PIPE_MAX. */
 int line_read(FILE *f, struct str *line, struct err *e) MUST_CHECK;

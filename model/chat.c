@@ -3,11 +3,12 @@
  * chat.c — rendering conversations, finding the answers in the text, and encoding it.
  *
  * Where an answer lies. The turns before it, rendered with the generation prompt, must be a prefix
- * of the whole text: the answer starts behind it. The turns up to and with it, rendered by
- * themselves, must be a prefix too: it ends there at the latest, and at the last special token in
- * that stretch when there is one (a newline behind the end token is never generated). A template
- * that marks answers itself ({% generation %}) is believed. Guessing from the format's name is
- * refused: templates of one family trim, insert and drop different things.
+ * of the whole text: the answer starts behind it. It ends behind the token that ends answers, which
+ * a short conversation tells when the template is opened (what stands behind, such as a newline, is
+ * never generated), and up to there the turns rendered by themselves must be a prefix too. A
+ * template without such a token ends an answer where its rendering ends. A template that marks
+ * answers itself ({% generation %}) is believed. Guessing from the format's name is refused:
+ * templates of one family trim, insert and drop different things.
  *
  * Forged turns. A special token's text within a message gets a noncharacter behind its first
  * character before rendering; in the output that place becomes a protected range, and the text is
@@ -194,26 +195,45 @@ static int render_first(const struct talk *t, int n, bool prompt, struct jinja_o
     return rc;
 }
 
-/* Length of the first n messages' text when it is a prefix of the whole; -1: it is not, or the
- * template refuses it, with *e saying which. */
-static int64_t prefix_length(const struct talk *t, int n, bool prompt, struct err *e) {
-    struct jinja_output part = {0};
-    int64_t len = -1;
-    if (render_first(t, n, prompt, &part, e) != 0)
-        return -1;
-    if (part.len <= t->whole.len && memcmp(part.text, t->whole.text, part.len) == 0)
-        len = (int64_t)part.len;
-    else
-        err_set(e, "chat template %s: the first %d messages%s are not rendered as the whole"
-                " conversation begins, expected a prefix: loss on message %d would be misplaced"
-                " (hint: train on the last answer alone, or name another chat_template)",
-                chat_name(t->c), n, prompt ? " with the generation prompt" : "",
-                prompt ? n + 1 : n);
-    jinja_output_release(&part);
-    return len;
+/* ---- where answers lie ---- */
+
+/* Behind the first token that ends answers in s[from, n), as the template wrote it; n when there is
+ * none. */
+static size_t answer_end(const struct talk *t, const char *s, size_t from, size_t n) {
+    for (size_t i = from; i < n;) {
+        const struct token_text *k = token_at(t->c, s + i, n - i, true);
+        size_t behind = i + 1;              // where a mark would stand
+        while (behind < n && ((uint8_t)s[behind] & 0xC0) == 0x80)
+            behind++;
+        const bool marked = *t->mark && strncmp(s + behind, t->mark, strlen(t->mark)) == 0;
+        if (k && !marked && k->id == t->c->end)
+            return i + k->len;
+        i = k && !marked ? i + k->len : behind;
+    }
+    return n;
 }
 
-/* ---- where answers lie ---- */
+/* Renders the first n messages, for a prompt or as they are; their text, up to the end of the
+ * answer that starts at `answer` when that is not negative, must be how the whole begins. Its
+ * length; -1 and *e when it is not, or the template refuses it. What a template writes behind the
+ * end of an answer (EOS behind the last message, another generation prompt) does not count. */
+static int64_t prefix_length(const struct talk *t, int n, int64_t answer, struct err *e) {
+    struct jinja_output part = {0};
+    const bool prompt = answer < 0;
+    if (render_first(t, n, prompt, &part, e) != 0)
+        return -1;
+    const size_t from = prompt ? part.len : MIN((size_t)answer, part.len);
+    const size_t len = answer_end(t, part.text, from, part.len);
+    const bool same = len <= t->whole.len && memcmp(part.text, t->whole.text, len) == 0;
+    jinja_output_release(&part);
+    if (same)
+        return (int64_t)len;
+    return err_set(e, "chat template %s: the first %d messages%s are not rendered as the whole"
+                   " conversation begins, expected a prefix: loss on message %d would be misplaced"
+                   " (hint: train on the last answer alone, or name another chat_template)",
+                   chat_name(t->c), n, prompt ? " with the generation prompt" : "",
+                   prompt ? n + 1 : n);
+}
 
 static bool is_assistant(const struct message *m) {
     return strcmp(m->role, "assistant") == 0;
@@ -229,23 +249,6 @@ static void add_loss(struct talk *t, size_t a, size_t b) {
     t->loss[t->nloss++] = (struct text_range){a, b};
 }
 
-/* The end of the last special token in [a, b) that the template wrote; b when there is none, or
- * when more than blanks stand behind it. */
-static size_t answer_end(const struct talk *t, size_t a, size_t b) {
-    const char *s = t->whole.text;
-    size_t end = b;
-    for (size_t i = a; i < b;) {
-        const struct token_text *k = token_at(t->c, s + i, b - i, true);
-        const size_t behind = i + (k ? k->len : 1);
-        const bool marked = *t->mark && t->whole.len - i > 1
-                         && strncmp(s + i + 1, t->mark, strlen(t->mark)) == 0;
-        if (k && !marked)
-            end = behind;
-        i = behind;
-    }
-    return end + strspn(s + end, " \t\r\n") >= b ? end : b;
-}
-
 /* Finds starts of all answers, and the loss of those among msgs[first..n). Answers before `first`
  * may be rendered otherwise than by themselves: nothing is learnt there. */
 static int find_answers(struct talk *t, int first, bool loss, struct err *e) {
@@ -254,18 +257,20 @@ static int find_answers(struct talk *t, int first, bool loss, struct err *e) {
             continue;
         struct err local = {0};
         const bool learnt = loss && i >= first;
-        const int64_t a = prefix_length(t, i, true, learnt ? e : &local);
+        const int64_t a = prefix_length(t, i, -1, learnt ? e : &local);
         if (a < 0 && learnt)
             return -1;
         if (a < 0)
             continue;
         add_start(t, (size_t)a);
-        const int64_t b = !learnt ? a : i == t->n - 1 ? (int64_t)t->whole.len
-                                                      : prefix_length(t, i + 1, false, e);
+        if (!learnt)
+            continue;
+        const int64_t b = i < t->n - 1
+            ? prefix_length(t, i + 1, a, e)
+            : (int64_t)answer_end(t, t->whole.text, (size_t)a, t->whole.len);
         if (b < 0)
             return -1;
-        if (learnt)
-            add_loss(t, (size_t)a, answer_end(t, (size_t)a, (size_t)b));
+        add_loss(t, (size_t)a, (size_t)b);
     }
     return 0;
 }

@@ -449,10 +449,9 @@ static struct tokenizer *open_tokenizer(const char *path, struct err *e) {
         return tokenizer_load(path, e);
     char *file = path_join(path, "tokenizer.json"), *text = NULL;
     char *config = path_join(path, "tokenizer_config.json");
-    size_t len;
     struct tokenizer *t = tokenizer_load(file, e);
-    if (t && path_exists(config) && (!(text = file_read(config, &len, e)) ||
-                                     tokenizer_configure(t, text, config, e) < 0)) {
+    if (t && path_named(config) && (!(text = file_read_text(config, e)) ||
+                                    tokenizer_configure(t, text, config, e) < 0)) {
         tokenizer_free(t);
         t = NULL;
     }
@@ -468,7 +467,7 @@ static struct chat *open_chat(const char *path, const struct job *j, struct err 
     const struct chat_format *format = j->template ? chat_find(j->template) : NULL;
     if (!j->template || format)
         return hf_chat_of(dir, j->tok, format ? format->jinja : NULL, j->template, e);
-    char *text = file_read(j->template, NULL, e);
+    char *text = file_read_text(j->template, e);
     struct chat *c = text ? hf_chat_of(dir, j->tok, text, j->template, e) : NULL;
     if (!text)
         err_prefix(e, "--template: expected a file or one of %s", chat_list());

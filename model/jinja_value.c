@@ -64,9 +64,8 @@ static bool text_room(struct text *t, size_t n) {
         return false;
     if (n <= t->cap - t->len)
         return true;
-    size_t need = MAX(t->len + n, 2 * t->cap);
-    need = MAX(need, 64);
-    if (n > SIZE_MAX / 4 || !interp_room(t->x, need)) {
+    size_t need = n > SIZE_MAX / 4 ? SIZE_MAX : MAX(MAX(t->len + n, 2 * t->cap), 64);
+    if (!interp_room(t->x, need)) {
         t->over = true;
         return false;
     }

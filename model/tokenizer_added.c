@@ -86,7 +86,7 @@ int added_prepare(struct tokenizer *t, struct err *e) {
         }
     const bool failed = x->failed || total >= TOTAL_LIMIT;
     encoder_give(x);
-    return failed ? err_set(e, "added_tokens: expected contents that the normalizer keeps short") : 0;
+    return failed ? err_set(e, "added_tokens: expected contents that stay short, normalized") : 0;
 }
 
 void added_release(struct tokenizer *t) {

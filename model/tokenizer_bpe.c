@@ -302,21 +302,39 @@ static int refuse_options(const json_t *j, const char *where, struct err *e) {
 
 /* ---- tables made from the vocabulary ---- */
 
-/* No merge joins a left half that ends in another character and a right half that begins with the
- * mark. A character stands for the tokens that begin, or end, with it, so this also holds for
- * symbols that are bytes or unk. The mark is a token itself: a waiting unk does not pass it. */
-static bool can_cut(const struct tokenizer *t) {
+static bool has_glue(const struct tokenizer *t, int32_t c) {
+    for (int i = 0; i < t->nglue; i++)
+        if (t->glue[i] == c)
+            return true;
+    return false;
+}
+
+/* Finds the last characters of left halves that merge with a right half that begins with the mark:
+ * behind another character, no merge reaches across, whatever has been merged on either side. A
+ * symbol that is bytes or unk ends as its token's text does. Where a character can disappear, the
+ * one before it is the neighbour. The mark is a token itself: a waiting unk does not pass it. */
+static bool can_cut(struct tokenizer *t) {
     static const size_t mark = sizeof WORD_MARK - 1;
+    int32_t c;
+    size_t nl, nr;
     if (t->letters || t->ignore_merges || vocab_find(&t->vocab, WORD_MARK, mark) < 0)
         return false;
     for (int i = 0; i < t->nmerges; i++) {
-        size_t nl, nr;
         const char *l = vocab_text(&t->vocab, t->merge_list[i].left, &nl);
         const char *r = vocab_text(&t->vocab, t->merge_list[i].right, &nr);
-        if (nr >= mark && memcmp(r, WORD_MARK, mark) == 0 &&
-            !(nl >= mark && memcmp(l + nl - mark, WORD_MARK, mark) == 0))
+        if (!nl || nr < mark || memcmp(r, WORD_MARK, mark) != 0)
+            continue;
+        utf8_next(l + utf8_back(l, nl), &c);
+        if (c == 0x2581 || has_glue(t, c))
+            continue;
+        if (t->nglue == GLUE_LIMIT)
             return false;
+        t->glue[t->nglue++] = c;
     }
+    const char *unk = vocab_text(&t->vocab, t->unk_id, &nl);
+    if (unk && nl)
+        utf8_next(unk + utf8_back(unk, nl), &c);
+    t->glue_unknown = t->nglue && (!unk || !nl || has_glue(t, c) || has_glue(t, '>'));
     return true;
 }
 
@@ -355,7 +373,7 @@ static int bpe_parse(struct tokenizer *t, const json_t *j, const char *where, st
         parse_merges(t, j, where, e) < 0)
         return -1;
     t->unk_id = unk ? vocab_find(&t->vocab, unk, strlen(unk)) : -1;
-    make_tables(t);
+    make_tables(t);                         // needs unk_id
     bool bytes = t->byte_fallback;
     byte_tokens(t);
     for (int b = 0; b < 256; b++)

@@ -24,6 +24,8 @@
 #define TEXT_LIMIT ((size_t)1 << 30)        /* bytes of one text: symbols are counted in int32_t */
 #define WORD_MARK "\xE2\x96\x81"            /* U+2581, SentencePiece's blank */
 
+enum { GLUE_LIMIT = 32 };
+
 struct encoder;
 
 /* ---- vocabulary: token <-> id (tokenizer_vocab.c) ---- */
@@ -213,7 +215,10 @@ struct tokenizer {
     int32_t *char_id;                       /* [1 << 16] by character; -1: none */
     bool all_letters;                       /* every letter_id is there */
     bool fuse_unk, ignore_merges;
-    bool cut_words;                         /* no merge joins a character and WORD_MARK behind it */
+    bool cut_words;                         /* before a WORD_MARK, but behind these characters: */
+    int32_t glue[GLUE_LIMIT];
+    int nglue;
+    bool glue_unknown;                      /* and behind those without a token */
     struct unigram unigram;
     size_t steps;                           /* that slow expressions may take of one text */
     struct encoder_pool *pool;

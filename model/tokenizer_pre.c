@@ -231,11 +231,15 @@ void encode_step(struct encoder *x, int k, const char *s, size_t n, bool first) 
 }
 
 /* ---- reading ---- */
-static int add_step(struct tokenizer *t, struct pre_step st) {
+static void write_letters(struct tokenizer *t) {
     t->pre = xreallocarray(t->pre, (size_t)t->npre + 2, sizeof *t->pre);
     if (t->byte_level)
         t->pre[t->npre++] = (struct pre_step){.run = run_letters};
     t->byte_level = false;
+}
+
+static int add_step(struct tokenizer *t, struct pre_step st) {
+    write_letters(t);
     t->pre[t->npre++] = st;
     return 0;
 }
@@ -272,8 +276,7 @@ static int parse_byte_level(struct tokenizer *t, const json_t *j, const char *wh
         json_bool(j, "trim_offsets", true, where, &trim, e) < 0 ||
         json_bool(j, "use_regex", true, where, &use_regex, e) < 0)
         return -1;
-    if (t->letters)
-        return err_set(e, "%s: expected one ByteLevel, got a second: letters of letters", where);
+    write_letters(t);                       // a second ByteLevel makes letters of letters
     if (prefix)
         add_step(t, (struct pre_step){.run = run_prefix});
     if (use_regex && add_regex(t, regex_new(GPT2_PATTERN, false, where, e), "Isolated", false, true,

@@ -2,10 +2,10 @@
  *
  * tokenizer_word.c — pieces cut into words, and a table of words whose ids are known.
  *
- * SentencePiece files give the model whole texts, with U+2581 for blanks. Where the vocabulary
- * shows that no merge can join a character and a U+2581 behind it (t->cut_words, tokenizer_bpe.c),
- * what stands before such a mark and what begins with it never influence each other, and are
- * encoded apart: the heap of one long word, and work done again for every "▁the", are spared.
+ * SentencePiece files give the model whole texts, with U+2581 for blanks. Where the merges show that
+ * none can join a character and a U+2581 behind it (t->cut_words, tokenizer_bpe.c), what stands
+ * before such a mark and what begins with it never influence each other, and are encoded apart: the
+ * heap of one long word, and work done again for every "▁the", are spared.
  *
  * The table is direct-mapped with one cache line an entry: a word of up to 30 bytes with up to 8
  * ids. Two words that meet there take turns. It belongs to an encoder, and so to one thread.
@@ -60,8 +60,22 @@ static void encode_word(struct encoder *x, const char *s, size_t n) {
         memcpy(w->id, x->out->v + before, (size_t)count * sizeof *w->id);
 }
 
-/* Where the word that begins at s ends: before the first mark behind something else. */
-static size_t word_end(const char *s, size_t n) {
+/* A merge may join the character before s[at] with the mark there. */
+static bool is_glued(const struct tokenizer *t, const char *s, size_t at) {
+    int32_t c = -1;
+    size_t from = utf8_back(s, at);
+    if (!t->nglue)
+        return false;
+    if (utf8_char(s + from, at - from, &c) != at - from || model_find(t, s + from, at - from) < 0)
+        return t->glue_unknown;
+    for (int i = 0; i < t->nglue; i++)
+        if (t->glue[i] == c)
+            return true;
+    return false;
+}
+
+/* Where the word that begins at s ends: before a mark behind something else. */
+static size_t word_end(const struct tokenizer *t, const char *s, size_t n) {
     static const size_t mark = sizeof WORD_MARK - 1;
     size_t at = 0;
     while (at + mark <= n && memcmp(s + at, WORD_MARK, mark) == 0)
@@ -71,9 +85,14 @@ static size_t word_end(const char *s, size_t n) {
         if (!p || (size_t)(p - s) + mark > n)
             return n;
         at = (size_t)(p - s);
-        if (memcmp(p, WORD_MARK, mark) == 0)
+        if (memcmp(p, WORD_MARK, mark) != 0) {
+            at++;
+            continue;
+        }
+        if (!is_glued(t, s, at))
             return at;
-        at++;
+        while (at + mark <= n && memcmp(s + at, WORD_MARK, mark) == 0)
+            at += mark;
     }
     return n;
 }
@@ -84,7 +103,7 @@ void encode_words(struct encoder *x, const char *s, size_t n) {
         return;
     }
     for (size_t at = 0, k; at < n; at += k) {
-        k = word_end(s + at, n - at);
+        k = word_end(x->t, s + at, n - at);
         encode_word(x, s + at, k);
     }
 }

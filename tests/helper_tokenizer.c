@@ -58,6 +58,15 @@ static void add_token(json_t *vocab, const char *s) {
     json_object_set_new(vocab, s, json_integer((json_int_t)json_object_size(vocab)));
 }
 
+void add_merge(json_t *model, const char *left, const char *right) {
+    json_t *vocab = json_object_get(model, "vocab");
+    char *whole = xasprintf("%s%s", left, right);
+    if (!json_object_get(vocab, whole))
+        add_token(vocab, whole);
+    json_array_append_new(json_object_get(model, "merges"), json_pack("[ss]", left, right));
+    free(whole);
+}
+
 json_t *sample_spm_json(void) {
     static const char *const merges[][2] = {
         {"t", "h"}, {"th", "e"}, {WORD_MARK, "the"}, {"h", "e"}, {WORD_MARK, "t"},
@@ -78,18 +87,13 @@ json_t *sample_spm_json(void) {
             add_token(vocab, c);
     add_token(vocab, "<");
     add_token(vocab, ">");
-    for (size_t i = 0; i < ARRAY_LEN(merges); i++) {
-        char whole[32];
-        snprintf(whole, sizeof whole, "%s%s", merges[i][0], merges[i][1]);
-        if (!json_object_get(vocab, whole))
-            add_token(vocab, whole);
-        json_array_append_new(list, json_pack("[ss]", merges[i][0], merges[i][1]));
-    }
     json_t *root = quoted_json(spm_stages);
-    json_object_set_new(root, "model", json_pack("{s:s, s:s, s:b, s:b, s:o, s:o}", "type", "BPE",
-                                                 "unk_token", "<unk>", "fuse_unk", 1,
-                                                 "byte_fallback", 1, "vocab", vocab, "merges",
-                                                 list));
+    json_t *model = json_pack("{s:s, s:s, s:b, s:b, s:o, s:o}", "type", "BPE", "unk_token",
+                              "<unk>", "fuse_unk", 1, "byte_fallback", 1, "vocab", vocab, "merges",
+                              list);
+    for (size_t i = 0; i < ARRAY_LEN(merges); i++)
+        add_merge(model, merges[i][0], merges[i][1]);
+    json_object_set_new(root, "model", model);
     return root;
 }
 
@@ -250,7 +254,7 @@ void naive_characters(const struct tokenizer *t, const char *s, size_t n, struct
         if (id >= 0)
             ids_add(out, id);
         else if (!bytes)
-            unk = true;
+            unk = t->unk_id >= 0;
         for (size_t b = 0; bytes && b < k; b++)
             ids_add(out, t->byte_id[(uint8_t)s[i + b]]);
     }

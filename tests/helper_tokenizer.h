@@ -15,6 +15,8 @@ struct tokenizer *train_sample(int vocab_size);
 json_t *sample_json(void);
 /* A small SentencePiece-style file: letters but q, bytes but E6, a few merges, <unk> <s> </s>. */
 json_t *sample_spm_json(void);
+/* One more merge of a BPE model; its whole becomes a token where it is none. */
+void add_merge(json_t *model, const char *left, const char *right);
 json_t *sample_unigram_json(void);          /* a b c d and some words of them */
 /* The file `base` with top-level keys replaced by those of `overlay`: JSON, in which ' may stand
  * for ". NULL and *e. */

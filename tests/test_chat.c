@@ -208,6 +208,50 @@ static void test_published(void **state) {
     free(all);
 }
 
+/* Published templates as they are: the exact text, or an error where Jinja2 gives one. */
+static void test_every_template(void **state) {
+    (void)state;
+    const char *path = test_shared("fixtures/tokenizers/chat/templates.jsonl");
+    const char *talks = test_shared("fixtures/tokenizers/chat/conversations.json");
+    if (!path || !talks)
+        skip();
+    struct err e = {0};
+    size_t k;
+    char *all = file_read(path, NULL, &e);
+    json_t *conversations = json_load_file(talks, 0, NULL), *render;
+    assert_true(all && conversations);
+    int texts = 0, errors = 0;
+    for (char *line = all, *end; (end = strchr(line, '\n')); line = end + 1) {
+        json_t *row = json_loadb(line, (size_t)(end - line), 0, NULL);
+        const char *name = json_string_value(json_object_get(row, "name"));
+        json_t *specials = json_pack("{s:O, s:O}", "bos_token", json_object_get(row, "bos"),
+                                     "eos_token", json_object_get(row, "eos"));
+        struct chat *c = chat_new(json_string_value(json_object_get(row, "template")), name, NULL,
+                                  specials, &e);
+        if (!c)
+            fail_msg("%s", e.msg);
+        json_array_foreach(json_object_get(row, "renders"), k, render) {
+            const char *want = json_string_value(json_object_get(render, "output"));
+            const json_t *talk_json = json_object_get(
+                conversations, json_string_value(json_object_get(render, "conversation")));
+            char *got = chat_text(c, talk_json, NULL, &e);
+            if (!want != !got)
+                fail_msg("%s: %s", name, got ? got : e.msg);
+            if (want)
+                assert_string_equal(got, want);
+            texts += want != NULL;
+            errors += want == NULL;
+            free(got);
+        }
+        chat_free(c);
+        json_decref(specials);
+        json_decref(row);
+    }
+    assert_true(texts > 200 && errors > 10);
+    json_decref(conversations);
+    free(all);
+}
+
 /* ---- properties ---- */
 static const struct message talk[] = {
     {"user", "\nHello"}, {"assistant", "\n Sure."}, {"user", "b"}, {"assistant", "c"}};
@@ -490,6 +534,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),
         cmocka_unit_test(test_published),
+        cmocka_unit_test(test_every_template),
         cmocka_unit_test(test_loss_spans),
         cmocka_unit_test(test_prompt_is_prefix),
         cmocka_unit_test(test_seams),

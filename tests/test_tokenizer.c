@@ -6,6 +6,8 @@
 #include "model/rng.h"
 #include "tests/helper_tokenizer.h"
 
+#define MARK WORD_MARK
+
 static void encode(const struct tokenizer *t, const char *s, size_t n, int flags,
                    struct ids *out) {
     out->n = 0;
@@ -132,12 +134,15 @@ static void test_continues(void **state) {
     static const struct {
         const char *overlay, *text, *whole, *continued;
     } cases[] = {
-        {"{}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the", "the|<s>|\xE2\x96\x81the"},
+        {"{}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the",
+         "the|<s>|\xE2\x96\x81the"},
         {"{}", " the", "\xE2\x96\x81|\xE2\x96\x81the", "\xE2\x96\x81the"},
         {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', "
-         "'replacement': '\xE2\x96\x81', 'prepend_scheme': 'first'}}", "the<s>the", "\xE2\x96\x81the|<s>|the", "the|<s>|the"},
+         "'replacement': '\xE2\x96\x81', 'prepend_scheme': 'first'}}", "the<s>the",
+         "\xE2\x96\x81the|<s>|the", "the|<s>|the"},
         {"{'normalizer': null, 'pre_tokenizer': {'type': 'Metaspace', "
-         "'replacement': '\xE2\x96\x81', 'prepend_scheme': 'always'}}", "the<s>the", "\xE2\x96\x81the|<s>|\xE2\x96\x81the",
+         "'replacement': '\xE2\x96\x81', 'prepend_scheme': 'always'}}", "the<s>the",
+         "\xE2\x96\x81the|<s>|\xE2\x96\x81the",
          "the|<s>|\xE2\x96\x81the"},
     };
     json_t *base = sample_spm_json();
@@ -265,24 +270,37 @@ static void test_naive_twin(void **state) {
     tokenizer_free(t);
 }
 
-/* Characters, bytes and unk, whole texts: against the definition, with words cut and uncut. */
+/* Characters, bytes and unk, whole texts: against the definition, with words cut and uncut. Each
+ * set adds merges that join what stands before a blank with it. */
 static void test_naive_characters(void **state) {
     (void)state;
-    static const char *const overlays[] = {
-        "{}", "{'normalizer': {'type': 'NFC'}}", "{'normalizer': null}",
+    static const struct {
+        const char *merges[4][2];
+        bool unk, cut, glue_unknown;
+    } sets[] = {
+        {{{NULL}}, true, true, false},
+        {{{"e", MARK "t"}, {"e" MARK "t", "h"}}, true, true, false},
+        {{{"e", MARK}, {"b", MARK MARK}, {"a", "e" MARK}}, true, true, false},
+        {{{">", MARK}, {"<0x0A>", MARK "t"}}, true, true, true},
+        {{{"e", MARK}}, false, true, true},
     };
-    static const char *const units[] = {"a", "b", "the", "t", "h", "e", " ", " ", "  ", "\xC3\xA9",
-                                        "\xE6\x97\xA5", "<0x0A>", "\n", "\xE2\x96\x81", "<", ">"};
-    json_t *base = sample_spm_json();
+    static const char *const units[] = {"a", "b", "the", "t", "h", "e", MARK, MARK, MARK MARK,
+                                        "\xC3\xA9", "\xE6\x97\xA5", "<0x0A>", "\n", "<", ">", "q"};
     struct rng *r = rng_new(5);
-    for (size_t c = 0; c < ARRAY_LEN(overlays); c++) {
+    for (size_t c = 0; c < ARRAY_LEN(sets); c++) {
         struct err e = {0};
-        struct tokenizer *t = with_overlay(base, overlays[c], &e);
+        json_t *base = sample_spm_json(), *model = json_object_get(base, "model");
+        for (int i = 0; i < 4 && sets[c].merges[i][0]; i++)
+            add_merge(model, sets[c].merges[i][0], sets[c].merges[i][1]);
+        if (!sets[c].unk)
+            json_object_set_new(model, "unk_token", json_null());
+        struct tokenizer *t = with_overlay(base, "{'added_tokens': []}", &e);
         struct ids fast = {0}, slow = {0};
         struct str text = {0};
-        assert_non_null(t);
-        assert_true(t->cut_words);
-        for (int i = 0; i < 600; i++) {
+        if (!t)
+            fail_msg("%s", e.msg);
+        assert_true(t->cut_words == sets[c].cut && t->glue_unknown == sets[c].glue_unknown);
+        for (int i = 0; i < 1000; i++) {
             struct encoder *x = encoder_take(t);
             text.len = fast.n = 0;
             for (size_t k = rng_below(r, 60); k > 0; k--)
@@ -300,26 +318,9 @@ static void test_naive_characters(void **state) {
         ids_release(&fast);
         ids_release(&slow);
         tokenizer_free(t);
+        json_decref(base);
     }
     rng_free(r);
-    json_decref(base);
-}
-
-/* A merge across the beginning of a word forbids cutting there. */
-static void test_cut_words(void **state) {
-    (void)state;
-    struct err e = {0};
-    json_t *base = sample_spm_json();
-    json_t *model = json_object_get(base, "model"), *vocab = json_object_get(model, "vocab");
-    json_object_set_new(vocab, "e\xE2\x96\x81t", json_integer((json_int_t)json_object_size(vocab)));
-    json_array_append_new(json_object_get(model, "merges"),
-                          json_pack("[ss]", "e", "\xE2\x96\x81t"));
-    struct tokenizer *t = with_overlay(base, "{'added_tokens': []}", &e);
-    if (!t)
-        fail_msg("%s", e.msg);
-    assert_false(t->cut_words);
-    tokenizer_free(t);
-    json_decref(base);
 }
 
 /* A word of 400 000 letters: quadratic work would take minutes. */
@@ -387,7 +388,6 @@ int main(void) {
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_naive_twin),
         cmocka_unit_test(test_naive_characters),
-        cmocka_unit_test(test_cut_words),
         cmocka_unit_test(test_long_word),
         cmocka_unit_test(test_threads),
     };

@@ -238,8 +238,6 @@ static void test_refusals(void **state) {
          "'Isolated'}}", "does not compile"},
         {"{'pre_tokenizer': {'type': 'Split', 'pattern': {'String': ''}, 'behavior': "
          "'Isolated'}}", "not empty"},
-        {"{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'ByteLevel'}, "
-         "{'type': 'ByteLevel'}]}}", "expected one ByteLevel, got a second"},
         {"{'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': {}}}", "expected a list"},
         {"{'decoder': {'type': 'WordPiece'}}", "\"WordPiece\" is not supported"},
         {"{'decoder': {'type': 'Metaspace'}}", "decoder.replacement: expected one character"},

@@ -80,8 +80,8 @@ static void test_configure(void **state) {
          "2 1 11 12", "13 1 11 12"},
         {"{\"tokenizer_class\": \"LlamaTokenizer\", \"model_max_length\": "
          "1000000000000000019884624838656}", "1 11 12", "1 11 12 1 13"},
-        {"{\"tokenizer_class\": \"LlamaTokenizerFast\", \"add_bos_token\": true, \"add_eos_token\": "
-         "true, \"bos_token\": {\"content\": \"</s>\"}, \"eos_token\": \"<s>\"}", "2 11 12 1",
+        {"{\"tokenizer_class\": \"LlamaTokenizerFast\", \"add_bos_token\": true, "
+         "\"add_eos_token\": true, \"bos_token\": {\"content\": \"</s>\"}, \"eos_token\": \"<s>\"}", "2 11 12 1",
          "2 11 12 1 2 13 1"},
         {"{\"tokenizer_class\": \"CodeLlamaTokenizer\", \"add_bos_token\": false}", "11 12",
          "11 12 13"},
@@ -165,7 +165,8 @@ static void test_streams(void **state) {
         {LLAMA, {"<s>", MARK "the", MARK}, DECODE_SKIP_SPECIAL, "|the| |"},
         {LLAMA, {MARK, MARK, "a"}, 0, "| |a|"},
         // with U+FFFD a run of bytes waits for its end
-        {LLAMA, {"<0xC3>", "<0xA9>", "a", "<0xC3>", "a"}, DECODE_VALID, "||\xC3\xA9" "a||" BAD "a|"},
+        {LLAMA, {"<0xC3>", "<0xA9>", "a", "<0xC3>", "a"}, DECODE_VALID,
+         "||\xC3\xA9" "a||" BAD "a|"},
         {LLAMA, {"<0xA9>", "<0xC3>"}, DECODE_VALID, "||" BAD BAD},
         {"null", {"the", "<s>", "a"}, 0, "the| <s>| a|"},
         {"{'type': 'Fuse'}", {"the", "a"}, 0, "the|a|"},

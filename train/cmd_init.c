@@ -218,13 +218,14 @@ static int run(const struct config *cfg, const void *ctx, struct err *e) {
     struct tokenizer *t = NULL;
     struct hf *h = NULL;
     char *dump = NULL, *dump_path = NULL;
+    const bool fresh = !path_exists(cfg->output_dir);
     int rc = EXIT_USAGE;
     if (!chat) {
         err_set(e, "chat_template: expected one of %s, got \"%s\"", chat_list(),
                 cfg->chat_template);
         goto out;
     }
-    if (!cfg->overwrite_output_dir && path_exists(cfg->output_dir)) {
+    if (!cfg->overwrite_output_dir && !fresh) {
         err_set(e, "output_dir: %s exists already (hint: overwrite_output_dir=true, or another)",
                 cfg->output_dir);
         goto out;
@@ -251,6 +252,8 @@ static int run(const struct config *cfg, const void *ctx, struct err *e) {
            mc.num_hidden_layers, mc.hidden_size, mc.vocab_size, chat->name);
     rc = EXIT_OK;
 out:
+    if (rc == EXIT_FAILED && fresh)         // nothing half-made stays
+        dir_remove(cfg->output_dir, NULL);
     if (!h) {                               // else they are h's
         model_free(m);
         tokenizer_free(t);

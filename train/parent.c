@@ -19,7 +19,7 @@ static struct chat *named_template(const struct hf *hf, const char *value, struc
         return hf_chat(hf, format->jinja, value, e);
     if (strstr(value, "{%") || strstr(value, "{{"))
         return hf_chat(hf, value, "chat_template", e);
-    char *text = file_read(value, NULL, e);
+    char *text = file_read_text(value, e);
     struct chat *chat = text ? hf_chat(hf, text, value, e) : NULL;
     free(text);
     return chat;
