@@ -43,7 +43,7 @@ struct job {
 
 /* ---- streaming ---- */
 struct stream {
-    const struct tokenizer *tok;
+    struct text_stream *text;
     struct str pending;                     /* bytes of an unfinished character */
 };
 
@@ -61,12 +61,22 @@ static void show(struct stream *s, bool all) {
 
 static void on_token(void *ctx, int32_t id) {
     struct stream *s = ctx;
-    size_t len;
-    char *bytes = tokenizer_decode(s->tok, &id, 1, true, &len);
-    str_addn(&s->pending, bytes, len);
-    free(bytes);
+    text_stream_push(s->text, id, &s->pending);
     if (s->pending.len)
         show(s, false);
+}
+
+static struct stream stream_open(const struct job *j) {
+    return (struct stream){.text = text_stream_new(j->p.hf->tokenizer, DECODE_SKIP_SPECIAL)};
+}
+
+/* What is still pending, and the line's end. */
+static void stream_close(struct stream *s) {
+    text_stream_finish(s->text, &s->pending);
+    show(s, true);
+    putchar('\n');
+    text_stream_free(s->text);
+    str_release(&s->pending);
 }
 
 /* ---- prompts ---- */
@@ -77,7 +87,8 @@ static int prompt_ids(const struct job *j, const struct message *msgs, int n, st
     const struct tokenizer *tok = j->p.hf->tokenizer;
     if (j->raw) {
         const char *text = msgs[n - 1].content;
-        tokenizer_encode(tok, text, strlen(text), true, out);
+        if (tokenizer_encode(tok, text, strlen(text), ENCODE_SPECIAL, out) < 0)
+            return err_set(e, "the prompt cannot be tokenized");
     } else if (chat_encode(j->p.chat, msgs, n, n, true, out, NULL, e) < 0) {
         return -1;
     }
@@ -120,14 +131,12 @@ static void print_json(const struct job *j, const char *prompt, const struct ids
 
 /* Streams the answer to one prompt; *text (may be NULL) takes it, for the caller to free. */
 static void answer(const struct job *j, const struct ids *prompt, char **text) {
-    struct stream s = {.tok = j->p.hf->tokenizer};
+    struct stream s = stream_open(j);
     struct ids out = {0};
     generate(j->g, j->p.hf->model, prompt, 1, &j->o, &out, NULL, on_token, &s);
-    show(&s, true);
-    putchar('\n');
+    stream_close(&s);
     if (text)
-        *text = tokenizer_decode(s.tok, out.v, out.n, true, NULL);
-    str_release(&s.pending);
+        *text = tokenizer_decode(j->p.hf->tokenizer, out.v, out.n, DECODE_SKIP_SPECIAL, NULL);
     ids_release(&out);
 }
 
@@ -183,12 +192,10 @@ static int answer_lines(const struct job *j, char *const *lines, int n, int firs
         if (rc == 0 && j->json) {
             print_json(j, lines[i], &out[i], finished[i]);
         } else if (rc == 0) {
-            struct stream s = {.tok = j->p.hf->tokenizer};
+            struct stream s = stream_open(j);
             for (int k = 0; k < out[i].n; k++)
                 on_token(&s, out[i].v[k]);
-            show(&s, true);
-            putchar('\n');
-            str_release(&s.pending);
+            stream_close(&s);
         }
         ids_release(&ids[i]);
         ids_release(&out[i]);

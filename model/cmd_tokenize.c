@@ -52,8 +52,15 @@ struct text {
     size_t n;
 };
 
+/* The text that token i took, where that is more than its own. */
+struct taken {
+    char **v;                               /* NULL: its own; owned */
+    int n;
+};
+
 struct job {
     struct tokenizer *tok;
+    struct taken *taken;                    /* of the ids to be printed */
     struct chat *chat;
     const char *template;                   /* --template; NULL: the folder's own */
     /* text: what a template made of a conversation */
@@ -142,7 +149,9 @@ static void print_row(const struct job *j, const struct ids *ids, struct text te
     (void)text;
     json_t *row = json_object(), *tokens = json_array();
     for (int i = 0; i < ids->n; i++)
-        json_array_append_new(tokens, json_string(tokenizer_token(j->tok, ids->v[i])));
+        json_array_append_new(tokens, json_string(i < j->taken->n && j->taken->v[i]
+                                                      ? j->taken->v[i]
+                                                      : tokenizer_token(j->tok, ids->v[i])));
     json_object_set_new(row, "ids", json_ids(ids));
     json_object_set_new(row, "tokens", tokens);
     json_object_set_new(row, "decoded", json_decoded(j, ids, 0));
@@ -166,21 +175,72 @@ static void print_chat_row(const struct job *j, const struct ids *ids, struct te
 }
 
 /* ---- text to ids ---- */
+static void taken_set(struct taken *t, int at, char *text) {
+    if (at >= t->n) {
+        t->v = xreallocarray(t->v, (size_t)at + 1, sizeof *t->v);
+        memset(t->v + t->n, 0, (size_t)(at + 1 - t->n) * sizeof *t->v);
+        t->n = at + 1;
+    }
+    t->v[at] = text;
+}
+
+static void take(void *ctx, int at, const char *s, size_t n) {
+    taken_set(ctx, at, xstrndup(s, n));
+}
+
+static char *taken_move(struct taken *t, int at) {
+    char *text = at < t->n ? t->v[at] : NULL;
+    if (text)
+        t->v[at] = NULL;
+    return text;
+}
+
+static void taken_release(struct taken *t) {
+    for (int i = 0; i < t->n; i++)
+        free(t->v[i]);
+    free(t->v);
+    *t = (struct taken){0};
+}
+
+/* Both sequences as the post-processor arranges them: it is given numbers -1, -2, ... for tokens. */
+static void arrange(const struct job *j, const struct ids *first, const struct ids *second,
+                    bool pair, bool add_special, struct taken part[2], struct ids *out) {
+    struct ids number[2] = {{0}, {0}}, order = {0};
+    for (int i = 0; i < first->n + second->n; i++)
+        ids_add(&number[i >= first->n], -1 - i);
+    if (add_special) {
+        tokenizer_post_process(j->tok, &number[0], pair ? &number[1] : NULL, &order);
+    } else {
+        ids_addn(&order, number[0].v, number[0].n);
+        ids_addn(&order, number[1].v, number[1].n);
+    }
+    for (int i = 0; i < order.n; i++) {
+        const int k = -1 - order.v[i], side = k >= first->n, at = side ? k - first->n : k;
+        char *text = k < 0 ? NULL : taken_move(&part[side], at);
+        if (text)
+            taken_set(j->taken, out->n, text);
+        ids_add(out, k < 0 ? order.v[i] : side ? second->v[at] : first->v[at]);
+    }
+    ids_release(&number[0]);
+    ids_release(&number[1]);
+    ids_release(&order);
+}
+
 static int encode(const struct job *j, struct text a, struct text b, bool add_special,
                   struct ids *out, struct err *e) {
     struct ids first = {0}, second = {0};
+    struct taken part[2] = {{0}, {0}};
     const int flags = j->plain ? 0 : ENCODE_SPECIAL;
-    int rc = tokenizer_encode(j->tok, a.s, a.n, flags, &first);
+    int rc = tokenizer_encode_taking(j->tok, a.s, a.n, flags, &first, take, &part[0]);
     if (rc == 0 && b.s)
-        rc = tokenizer_encode(j->tok, b.s, b.n, flags, &second);
-    if (rc != 0) {
+        rc = tokenizer_encode_taking(j->tok, b.s, b.n, flags, &second, take, &part[1]);
+    taken_release(j->taken);
+    if (rc != 0)
         err_set(e, "the tokenizer's expressions do not get through this text");
-    } else if (add_special) {
-        tokenizer_post_process(j->tok, &first, b.s ? &second : NULL, out);
-    } else {
-        ids_addn(out, first.v, first.n);
-        ids_addn(out, second.v, second.n);
-    }
+    else
+        arrange(j, &first, &second, b.s != NULL, add_special, part, out);
+    taken_release(&part[0]);
+    taken_release(&part[1]);
     ids_release(&first);
     ids_release(&second);
     return rc;
@@ -487,6 +547,7 @@ static int run(const char *path, struct job *j, struct err *e) {
 out:
     chat_free(j->chat);
     tokenizer_free(j->tok);
+    taken_release(j->taken);
     return rc == 0 ? EXIT_OK : EXIT_USAGE;
 }
 
@@ -518,7 +579,8 @@ static int check(const struct job *j, struct err *e) {
 }
 
 int cmd_tokenize(int argc, char **argv) {
-    struct job j = {0};
+    struct taken taken = {0};
+    struct job j = {.taken = &taken};
     const struct opt opts[] = {
         {"ids", 0, OPT_FLAG, &j.ids, NULL, "print ids only, a text a line", 0, 0},
         {"count", 'c', OPT_FLAG, &j.count, NULL, "print the number of tokens only", 0, 0},

@@ -163,8 +163,7 @@ bool parse_skip_name(struct compiler *c, const char *name);
 const struct lexeme *parse_expect(struct compiler *c, enum lexeme_kind kind);       /* or NULL */
 const char *lexeme_text(const struct lexeme *l);            /* for messages */
 enum { TUPLE_NO_COND = 1, TUPLE_TARGET = 2, TUPLE_NAMESPACE = 4, TUPLE_PARENS = 8 };
-/* One expression, or several with commas. end: a name that also ends it; or NULL. */
-struct ast *parse_tuple(struct compiler *c, int flags, const char *end);
+struct ast *parse_tuple(struct compiler *c, int flags);     /* one expression, or with commas */
 struct ast *parse_expression(struct compiler *c);
 struct ast *parse_filters(struct compiler *c, struct ast *subject, bool inline_start);
 struct ast *parse_template(struct compiler *c);             /* NULL: failed */

@@ -309,11 +309,9 @@ static struct value *int_of_text(struct interp *x, struct value *s, struct value
 
 FILTER(int) {
     struct value *def = a[0] ? a[0] : value_int(x->pool, 0);
-    int64_t base;
+    int64_t base = !a[1] ? 10 : is_integral(a[1]) ? a[1]->i : -1;
     if (is_undefined(self))
         return fail_undefined(x, self);
-    if (!want_int(x, a[1], "base", 10, &base))
-        return NULL;
     if (is_str(self))
         return int_of_text(x, self, def, base);
     if (self->type == &type_float)

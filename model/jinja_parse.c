@@ -233,7 +233,7 @@ static struct ast *parse_primary(struct compiler *c, int flags) {
         return a;
     case LEX_LPAREN:
         parse_next(c);
-        a = parse_tuple(c, TUPLE_PARENS, NULL);
+        a = parse_tuple(c, TUPLE_PARENS);
         return a && parse_expect(c, LEX_RPAREN) ? a : NULL;
     case LEX_LBRACKET:
         return parse_list(c);
@@ -244,7 +244,7 @@ static struct ast *parse_primary(struct compiler *c, int flags) {
     }
 }
 
-struct ast *parse_tuple(struct compiler *c, int flags, const char *end) {
+struct ast *parse_tuple(struct compiler *c, int flags) {
     const struct lexeme *start = parse_peek(c, 0);
     struct ast *tuple = ast_new(c, AST_TUPLE, start), *item = NULL;
     bool commas = false;
@@ -255,8 +255,7 @@ struct ast *parse_tuple(struct compiler *c, int flags, const char *end) {
                 return NULL;
             l = parse_peek(c, 0);
         }
-        if (l->kind == LEX_VARIABLE_END || l->kind == LEX_BLOCK_END || l->kind == LEX_RPAREN ||
-            (end && parse_is_name(l, end)))
+        if (l->kind == LEX_VARIABLE_END || l->kind == LEX_BLOCK_END || l->kind == LEX_RPAREN)
             break;
         item = flags & TUPLE_TARGET    ? parse_primary(c, flags)
                : flags & TUPLE_NO_COND ? parse_level(c, LEVEL_OR)

@@ -39,8 +39,8 @@ static bool make_target(struct compiler *c, struct ast *a) {
     return true;
 }
 
-static struct ast *parse_target(struct compiler *c, int flags, const char *end) {
-    struct ast *a = parse_tuple(c, TUPLE_TARGET | flags, end);
+static struct ast *parse_target(struct compiler *c, int flags) {
+    struct ast *a = parse_tuple(c, TUPLE_TARGET | flags);
     return a && make_target(c, a) ? a : NULL;
 }
 
@@ -82,12 +82,12 @@ static bool add_all(struct compiler *c, struct ast *a, struct ast *const *kids, 
 /* ---- statements: the tag's name is read, its end is not ---- */
 static struct ast *parse_set(struct compiler *c, const struct lexeme *at) {
     static const char *const ends[] = {"endset", NULL};
-    struct ast *target = parse_target(c, TUPLE_NAMESPACE, NULL), *value;
+    struct ast *target = parse_target(c, TUPLE_NAMESPACE), *value;
     if (!target)
         return NULL;
     if (parse_skip(c, LEX_ASSIGN)) {
         struct ast *a = ast_new(c, AST_SET, at);
-        value = parse_tuple(c, 0, NULL);
+        value = parse_tuple(c, 0);
         return value && ast_add(c, a, target) && ast_add(c, a, value) ? a : NULL;
     }
     struct ast *filter = NULL;
@@ -106,7 +106,7 @@ static struct ast *parse_if(struct compiler *c, const struct lexeme *at) {
     static const char *const last[] = {"endif", NULL};
     struct ast *a = ast_new(c, AST_IF, at), *body;
     for (;;) {
-        struct ast *test = parse_tuple(c, TUPLE_NO_COND, NULL);
+        struct ast *test = parse_tuple(c, TUPLE_NO_COND);
         if (!test || !(body = parse_body(c, "if", ends)) || !ast_add(c, a, test) ||
             !ast_add(c, a, body))
             return NULL;
@@ -126,14 +126,14 @@ static struct ast *parse_for(struct compiler *c, const struct lexeme *at) {
     static const char *const ends[] = {"endfor", "else", NULL};
     static const char *const last[] = {"endfor", NULL};
     struct ast *a = ast_new(c, AST_FOR, at), *kid[FOR_KIDS] = {0};
-    if (!(kid[FOR_TARGET] = parse_target(c, 0, "in")))
+    if (!(kid[FOR_TARGET] = parse_target(c, 0)))
         return NULL;
     if (!parse_skip_name(c, "in")) {
         const struct lexeme *l = parse_peek(c, 0);
         compile_fail(c, l->line, l->column, "expected 'in', got '%.60s'", lexeme_text(l));
         return NULL;
     }
-    if (!(kid[FOR_ITER] = parse_tuple(c, TUPLE_NO_COND, "recursive")))
+    if (!(kid[FOR_ITER] = parse_tuple(c, TUPLE_NO_COND)))
         return NULL;
     if (parse_skip_name(c, "if")) {
         if (!(kid[FOR_TEST] = parse_expression(c)))
@@ -250,7 +250,7 @@ static struct ast *parse_with(struct compiler *c, const struct lexeme *at) {
     struct ast *a = ast_new(c, AST_WITH, at), *target, *value;
     struct ast *targets = ast_new(c, AST_BLOCK, at), *values = ast_new(c, AST_BLOCK, at);
     while (parse_peek(c, 0)->kind != LEX_BLOCK_END) {
-        if ((targets->n && !parse_expect(c, LEX_COMMA)) || !(target = parse_target(c, 0, NULL)) ||
+        if ((targets->n && !parse_expect(c, LEX_COMMA)) || !(target = parse_target(c, 0)) ||
             !parse_expect(c, LEX_ASSIGN) || !(value = parse_expression(c)) ||
             !ast_add(c, targets, target) || !ast_add(c, values, value))
             return NULL;
@@ -340,7 +340,7 @@ static bool parse_output(struct compiler *c, struct ast *body) {
     struct ast *item = ast_new(c, AST_CONST, l);
     if (l->kind == LEX_DATA)
         item->value = value_str(c->pool, l->s, l->len);
-    else if (!(item = parse_tuple(c, 0, NULL)) || !parse_expect(c, LEX_VARIABLE_END))
+    else if (!(item = parse_tuple(c, 0)) || !parse_expect(c, LEX_VARIABLE_END))
         return false;
     struct ast *open = body->n ? body->kid[body->n - 1] : NULL;
     if (!open || open->kind != AST_OUTPUT) {

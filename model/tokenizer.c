@@ -69,6 +69,7 @@ struct encoder *encoder_take(const struct tokenizer *t) {
     }
     x->failed = false;
     x->flags = 0;
+    x->taken = NULL;
     x->steps = t->steps;
     return x;
 }
@@ -167,6 +168,8 @@ static void encode_group(struct encoder *x, int group, const char *s, size_t n, 
             struct guard inner = {g->v, g->n, g->base + taken};
             encode_gap(x, group, s + taken, f.a - taken, first && taken == 0, &inner);
         }
+        if (f.a < f.b && x->taken)
+            x->taken(x->taken_ctx, x->out->n, s + f.a, f.b - f.a);
         if (f.a < f.b)                      // lstrip may leave nothing where an rstrip took
             ids_add(x->out, f.added->id);
         taken = f.b;                        // may lie before what an earlier rstrip took
@@ -188,14 +191,14 @@ static void encode_bytes(struct encoder *x, const char *s, size_t n) {
     str_release(&letters);
 }
 
-int tokenizer_encode_text(const struct tokenizer *t, const char *text, size_t len, int flags,
-                          const struct text_range *protect, int nprotect, struct ids *out) {
+static int encode_text(struct encoder *x, const char *text, size_t len, int flags,
+                       const struct text_range *protect, int nprotect, struct ids *out) {
     const int before = out->n;
     if (len > TEXT_LIMIT) {
         log_error("tokenizer: expected a text of at most %zu bytes, got %zu", TEXT_LIMIT, len);
+        encoder_give(x);
         return -1;
     }
-    struct encoder *x = encoder_take(t);
     x->out = out;
     x->flags = flags;
     x->steps += STEPS_PER_BYTE * len;
@@ -213,6 +216,20 @@ int tokenizer_encode_text(const struct tokenizer *t, const char *text, size_t le
     if (failed)
         out->n = before;
     return failed ? -1 : 0;
+}
+
+int tokenizer_encode_text(const struct tokenizer *t, const char *text, size_t len, int flags,
+                          const struct text_range *protect, int nprotect, struct ids *out) {
+    return encode_text(encoder_take(t), text, len, flags, protect, nprotect, out);
+}
+
+int tokenizer_encode_taking(const struct tokenizer *t, const char *text, size_t len, int flags,
+                            struct ids *out,
+                            void (*taken)(void *ctx, int at, const char *s, size_t n), void *ctx) {
+    struct encoder *x = encoder_take(t);
+    x->taken = taken;
+    x->taken_ctx = ctx;
+    return encode_text(x, text, len, flags, NULL, 0, out);
 }
 
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, int flags,

@@ -56,6 +56,11 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, in
  * ascending and disjoint: what a chat template inserts of users' words. */
 int tokenizer_encode_text(const struct tokenizer *t, const char *text, size_t len, int flags,
                           const struct text_range *protect, int nprotect, struct ids *out);
+/* tokenizer_encode, telling what of the (normalized) text each added token took, with the blanks
+ * that lstrip and rstrip swallow: taken(ctx, i, s, n) for the token that becomes out->v[i]. */
+int tokenizer_encode_taking(const struct tokenizer *t, const char *text, size_t len, int flags,
+                            struct ids *out,
+                            void (*taken)(void *ctx, int at, const char *s, size_t n), void *ctx);
 /* Appends a, and b when it is not NULL, with what the post-processor puts around them: BOS, EOS. */
 void tokenizer_post_process(const struct tokenizer *t, const struct ids *a, const struct ids *b,
                             struct ids *out);

@@ -296,6 +296,8 @@ struct encoder {
     struct encoder *next;                   /* in the pool */
     struct ids *out;
     int flags;                              /* ENCODE_* */
+    void (*taken)(void *ctx, int at, const char *s, size_t n);      /* NULL: nobody asks */
+    void *taken_ctx;
     size_t steps;                           /* that slow expressions may still take */
     bool failed;                            /* they are spent, or a normalizer made too much */
     bool at_start;                          /* normalizers: what they got begins the text */

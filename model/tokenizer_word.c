@@ -2,10 +2,10 @@
  *
  * tokenizer_word.c — pieces cut into words, and a table of words whose ids are known.
  *
- * SentencePiece files give the model whole texts, with U+2581 for blanks. Where the merges show that
- * none can join a character and a U+2581 behind it (t->cut_words, tokenizer_bpe.c), what stands
- * before such a mark and what begins with it never influence each other, and are encoded apart: the
- * heap of one long word, and work done again for every "▁the", are spared.
+ * SentencePiece files give the model whole texts, with U+2581 for blanks. Where the merges show
+ * that none can join a character and a U+2581 behind it (t->cut_words, tokenizer_bpe.c), what
+ * stands before such a mark and what begins with it never influence each other, and are encoded
+ * apart: the heap of one long word, and work done again for every "▁the", are spared.
  *
  * The table is direct-mapped with one cache line an entry: a word of up to 30 bytes with up to 8
  * ids. Two words that meet there take turns. It belongs to an encoder, and so to one thread.

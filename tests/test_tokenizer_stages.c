@@ -81,8 +81,8 @@ static void test_configure(void **state) {
         {"{\"tokenizer_class\": \"LlamaTokenizer\", \"model_max_length\": "
          "1000000000000000019884624838656}", "1 11 12", "1 11 12 1 13"},
         {"{\"tokenizer_class\": \"LlamaTokenizerFast\", \"add_bos_token\": true, "
-         "\"add_eos_token\": true, \"bos_token\": {\"content\": \"</s>\"}, \"eos_token\": \"<s>\"}", "2 11 12 1",
-         "2 11 12 1 2 13 1"},
+         "\"add_eos_token\": true, \"bos_token\": {\"content\": \"</s>\"}, \"eos_token\": \"<s>\"}",
+         "2 11 12 1", "2 11 12 1 2 13 1"},
         {"{\"tokenizer_class\": \"CodeLlamaTokenizer\", \"add_bos_token\": false}", "11 12",
          "11 12 13"},
         {"{\"tokenizer_class\": \"LlamaTokenizer\", \"add_bos_token\": null}", "11 12",
