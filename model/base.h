@@ -88,7 +88,7 @@ int dir_make(const char *path, struct err *e) MUST_CHECK;    /* mkdir -p */
 /* 0: dir_make(path) can make it, or it is there, and files can be made in it. Changes nothing. */
 int dir_check(const char *path, struct err *e) MUST_CHECK;
 int dir_remove(const char *path, struct err *e);             /* rm -r; missing is success */
-#define PIPE_MAX ((size_t)1 << 30)          /* bytes taken of what may have no end: a pipe, a line */
+#define PIPE_MAX ((size_t)1 << 30)          /* bytes taken of what may have no end: a pipe */
 /* The whole file, NUL-terminated behind *len bytes; caller frees. NULL and *e on failure, for
  * folders, devices and named pipes, and for more than PIPE_MAX from a pipe (<(...), /dev/stdin). */
 char *file_read(const char *path, size_t *len, struct err *e) MUST_CHECK;

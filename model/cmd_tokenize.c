@@ -202,7 +202,7 @@ static void taken_release(struct taken *t) {
     *t = (struct taken){0};
 }
 
-/* Both sequences as the post-processor arranges them: it is given numbers -1, -2, ... for tokens. */
+/* Both sequences as the post-processor arranges them: it sees numbers -1, -2, ... for tokens. */
 static void arrange(const struct job *j, const struct ids *first, const struct ids *second,
                     bool pair, bool add_special, struct taken part[2], struct ids *out) {
     struct ids number[2] = {{0}, {0}}, order = {0};

@@ -111,8 +111,11 @@ EVAL(cond) {
         return NULL;
     if (truth || a->kid[2])
         return eval(x, a->kid[truth ? 1 : 2], act);
-    return value_undefined(x, "the inline if-expression evaluated to false and no else section "
-                              "was defined.", NULL, NULL);
+    struct text hint = {.x = x};
+    text_printf(&hint, "the inline if-expression on line %d evaluated to false and no else section "
+                "was defined.", a->line);
+    text_add(&hint, "", 1);
+    return hint.over ? NULL : value_undefined(x, hint.s, NULL, NULL);
 }
 
 static struct value *eval_logic(struct interp *x, const struct ast *a, struct activation *act,

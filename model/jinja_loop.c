@@ -388,6 +388,8 @@ struct activation *macro_enter(struct interp *x, const struct ast *a, struct act
             struct text hint = {.x = x};
             text_printf(&hint, "parameter '%.200s' was not provided", p->name);
             text_add(&hint, "", 1);
+            if (hint.over)
+                return NULL;
             *slot = value_undefined(x, hint.s, NULL, value_str(x->pool, p->name, p->len));
         }
     }

@@ -558,9 +558,9 @@ METHOD(rsplit) {
 }
 
 METHOD(splitlines) {
-    int keep = a[0] ? value_truth(x, a[0]) : 0;
+    int64_t keep;
     struct values l = {.x = x};
-    if (keep < 0)
+    if (!want_int(x, a[0], "keepends", 0, &keep))
         return NULL;
     for (size_t at = 0, body; at < self->str.len;) {
         size_t n = py_line(self->str.s + at, self->str.len - at, &body);

@@ -180,7 +180,8 @@ struct iter {
     void *state;
     bool started, done;
 };
-struct iter *iter_new(struct interp *x, int (*next)(struct interp *, struct iter *, struct value **),
+struct iter *iter_new(struct interp *x,
+                      int (*next)(struct interp *, struct iter *, struct value **),
                       struct value *src);
 struct iter *value_iter(struct interp *x, struct value *v);     /* NULL: not iterable */
 struct iter *value_reversed(struct interp *x, struct value *v, bool *can);

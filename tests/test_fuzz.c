@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_fuzz.c — plays the corpus of every fuzz target back, whole and damaged: cut at every length
- * (up to 300, then in steps) and with single bytes changed. What `make fuzz` finds is added there.
+ * test_fuzz.c — plays the corpus of every fuzz target back, whole and damaged: cut at every length,
+ * or in steps where that is too many, and with single bytes changed. What `make fuzz` finds is added
+ * there.
  */
 #include "tests/helper.h"
 
@@ -15,10 +16,10 @@ static void play(const struct fuzz_target *t, const char *name, const uint8_t *d
 }
 
 static void damage(const struct fuzz_target *t, const char *name, uint8_t *data, size_t n) {
-    for (size_t cut = 0; cut < n; cut += cut < 300 ? 1 : 1 + n / 100)
+    for (size_t cut = 0; cut < n; cut += 1 + n / (size_t)t->damage)
         play(t, name, data, cut);
     struct rng *r = rng_keyed(1, name, 0);
-    for (int i = 0; i < 200 && n > 0; i++) {
+    for (int i = 0; i < t->damage && n > 0; i++) {
         size_t at = (size_t)rng_below(r, n);
         uint8_t old = data[at];
         data[at] = (uint8_t)(i % 2 ? old ^ (1u << rng_below(r, 8)) : rng_below(r, 256));
