@@ -324,7 +324,7 @@ static const char *unreadable_kind(const char *path, const struct stat *st) {
     if (S_ISDIR(st->st_mode))
         return "a directory";
     if (!S_ISFIFO(st->st_mode))
-        return "a device";
+        return path_same(path, "/dev/null") ? NULL : "a device";
     return lstat(path, &name) == 0 && S_ISFIFO(name.st_mode) ? "a named pipe" : NULL;
 }
 

@@ -7,7 +7,7 @@
  * own. What a value, a text or a list would need is asked for before it is allocated; steps,
  * memory and depth are looked at wherever the interpreter moves on.
  */
-#include "model/jinja_ast.h"
+#include "model/jinja_compile.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,14 +78,15 @@ bool interp_enter(struct interp *x) {
 /* ---- compiling ---- */
 struct jinja *jinja_compile(const char *text, size_t len, const char *where, struct err *e) {
     struct jinja *j = xcalloc(1, sizeof *j);
-    struct compiler c = {.pool = &j->pool, .where = where, .e = e};
+    struct pool scratch = {0};
+    struct compiler c = {.pool = &j->pool, .scratch = &scratch, .where = where, .e = e};
     j->where = xstrdup(where);
-    if (compile_lex(&c, text, len) && (j->root = parse_template(&c)) && compile_scopes(&c, j)) {
-        j->generation = c.generation;
-        return j;
-    }
-    jinja_free(j);
-    return NULL;
+    bool ok = compile_lex(&c, text, len) && (j->root = parse_template(&c)) && compile_scopes(&c, j);
+    j->generation = c.generation;
+    pool_release(&scratch);
+    if (!ok)
+        jinja_free(j);
+    return ok ? j : NULL;
 }
 
 void jinja_free(struct jinja *j) {

@@ -2,7 +2,7 @@
  *
  * jinja_call.c — calling functions of tables: arguments by position and name to parameters.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <inttypes.h>
 #include <string.h>

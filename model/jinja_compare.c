@@ -8,7 +8,7 @@
  * int64 and every double, which makes mixed comparisons exact.
  */
 #define _GNU_SOURCE                         /* memmem, memrchr */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <float.h>
 #include <string.h>

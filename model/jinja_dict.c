@@ -5,7 +5,7 @@
  * Entries lie in an array in order; above a few of them an open-addressing table of indices finds
  * them. Nothing is ever removed, because the sandbox forbids it.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <math.h>
 #include <string.h>

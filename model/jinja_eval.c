@@ -28,7 +28,8 @@ struct activation *activation_new(struct interp *x, const struct closure *c,
     return act;
 }
 
-struct value *resolve_name(struct interp *x, const char *name) {
+/* NULL: nowhere. */
+static struct value *resolve_name(struct interp *x, const char *name) {
     struct value *v = dict_get(x->context->dict, name, strlen(name));
     const struct function *f = v ? NULL : function_find(global_table, name, strlen(name));
     if (f) {

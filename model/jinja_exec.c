@@ -21,16 +21,12 @@ static bool check_output(struct interp *x) {
     return !x->out->over;
 }
 
-bool emit(struct interp *x, const char *s, size_t n) {
-    text_add(x->out, s, n);
-    return check_output(x);
-}
-
 /* What a call or filter block gives is written as it is, so it has to be text. */
 static bool emit_text(struct interp *x, struct value *v) {
     if (!is_str(v))
         return interp_fail(x, "the result of the block: expected str, got %s", v->type->name);
-    return emit(x, v->str.s, v->str.len);
+    text_add(x->out, v->str.s, v->str.len);
+    return check_output(x);
 }
 
 EXEC(output) {
@@ -117,14 +113,14 @@ EXEC(set) {
 /* The captured body, through the filters. */
 static enum flow capture(struct interp *x, const struct ast *a, const struct ast *body,
                          const struct ast *filter, struct activation *act, struct value **out) {
-    scope_enter(x, &a->scope, act);
+    scope_enter(x, &a->block->scope, act);
     enum flow flow = exec_captured(x, body, act, out);
     if (flow == FLOW_NEXT && filter) {
-        *slot_of(act, a->special.captured) = *out;
+        *slot_of(act, a->block->special.captured) = *out;
         if (!(*out = eval(x, filter, act)))
             flow = FLOW_FAIL;
     }
-    scope_leave(&a->scope, act);
+    scope_leave(&a->block->scope, act);
     return flow;
 }
 
@@ -146,14 +142,14 @@ EXEC(filter_block) {
 
 EXEC(with) {
     const struct ast *targets = a->kid[WITH_TARGETS], *values = a->kid[WITH_VALUES];
-    scope_enter(x, &a->scope, act);
+    scope_enter(x, &a->block->scope, act);
     for (int i = 0; i < targets->n; i++) {
         struct value *v = eval(x, values->kid[i], act);
         if (!v || !assign(x, targets->kid[i], v, act))
             return FLOW_FAIL;
     }
     enum flow flow = exec(x, a->kid[WITH_BODY], act);
-    scope_leave(&a->scope, act);
+    scope_leave(&a->block->scope, act);
     return flow;
 }
 
@@ -179,7 +175,7 @@ EXEC(for) {
     struct value *v = eval(x, a->kid[FOR_ITER], act);
     if (!v)
         return FLOW_FAIL;
-    if (!a->recursive)
+    if (!a->block->recursive)
         return loop_run(x, a, act, v, 0);
     v = loop_recurse(x, a, act, v, 0);
     return v && emit_text(x, v) ? FLOW_NEXT : FLOW_FAIL;

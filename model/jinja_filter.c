@@ -8,7 +8,7 @@
  * and Markup escapes what is added to it.
  */
 #define _GNU_SOURCE                         /* memmem, memrchr */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -18,11 +18,6 @@
 
 #define FILTER(name) \
     static struct value *do_##name(struct interp *x, struct value *self, struct value **a)
-
-const struct function *filter_find(const char *name, size_t len) {
-    const struct function *f = function_find(value_filters, name, len);
-    return f ? f : function_find(sequence_filters, name, len);
-}
 
 /* The method of str, on the value as a string. */
 static struct value *by_method(struct interp *x, struct value *v, const char *method,
@@ -422,7 +417,7 @@ FILTER(tojson) {
     return value_to_json(x, self, a);
 }
 
-const struct function value_filters[] = {
+static const struct function value_filters[] = {
     {"abs", "", do_abs, 0},
     {"attr", "name", do_attr, 0},
     {"capitalize", "", do_capitalize, 0},
@@ -456,3 +451,8 @@ const struct function value_filters[] = {
     {"xmlattr", "", NULL, 0},
     {0},
 };
+
+const struct function *filter_find(const char *name, size_t len) {
+    const struct function *f = function_find(value_filters, name, len);
+    return f ? f : function_find(sequence_filters, name, len);
+}

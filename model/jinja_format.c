@@ -5,7 +5,7 @@
  * Both walk the format once, copying text and printing one field at a time. Fields of the second
  * kind look up attributes and items as templates do, so that the sandbox holds there too.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  *
  * jinja_global.c — the functions that every template has, and the objects they make.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -97,16 +97,6 @@ struct joiner {
     bool used;
 };
 
-GLOBAL(cycler) {
-    (void)self;
-    if (!a[0]->seq.n)
-        return interp_fail(x, "cycler: at least one item has to be provided");
-    struct value *v = pool_alloc(x->pool, sizeof *v);
-    *v = (struct value){.type = &type_cycler, .cycler = pool_alloc(x->pool, sizeof *v->cycler)};
-    v->cycler->items = a[0];
-    return v;
-}
-
 static struct value *cycler_current(struct interp *x, struct value *self, struct value **a) {
     (void)x, (void)a;
     return self->cycler->items->seq.v[self->cycler->at];
@@ -142,13 +132,15 @@ static const struct function cycler_attrs[] = {
     {"reset", "", cycler_reset, 0},
     {0},
 };
-const struct type type_cycler = {.name = "Cycler", .attrs = cycler_attrs};
+static const struct type type_cycler = {.name = "Cycler", .attrs = cycler_attrs};
 
-GLOBAL(joiner) {
+GLOBAL(cycler) {
     (void)self;
+    if (!a[0]->seq.n)
+        return interp_fail(x, "cycler: at least one item has to be provided");
     struct value *v = pool_alloc(x->pool, sizeof *v);
-    *v = (struct value){.type = &type_joiner, .joiner = pool_alloc(x->pool, sizeof *v->joiner)};
-    v->joiner->sep = a[0] ? a[0] : value_cstr(x->pool, ", ");
+    *v = (struct value){.type = &type_cycler, .cycler = pool_alloc(x->pool, sizeof *v->cycler)};
+    v->cycler->items = a[0];
     return v;
 }
 
@@ -176,7 +168,16 @@ static const struct function joiner_attrs[] = {
     {"used", "", joiner_used, FN_PROPERTY},
     {0},
 };
-const struct type type_joiner = {.name = "Joiner", .attrs = joiner_attrs, .call = joiner_call};
+static const struct type type_joiner = {
+    .name = "Joiner", .attrs = joiner_attrs, .call = joiner_call};
+
+GLOBAL(joiner) {
+    (void)self;
+    struct value *v = pool_alloc(x->pool, sizeof *v);
+    *v = (struct value){.type = &type_joiner, .joiner = pool_alloc(x->pool, sizeof *v->joiner)};
+    v->joiner->sep = a[0] ? a[0] : value_cstr(x->pool, ", ");
+    return v;
+}
 
 /* ---- what transformers adds ---- */
 GLOBAL(raise_exception) {

@@ -6,7 +6,7 @@
  * draw from others, so nothing is computed before it is asked for: what a filter would fail on
  * does not fail in an item that nobody reads, and a generator gives its items once, as in Python.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include "model/jinja_text.h"
 

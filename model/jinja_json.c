@@ -5,7 +5,7 @@
  * tojson is Python's json.dumps as transformers calls it: other scripts stay as they are unless
  * ensure_ascii is asked for, separators are ", " and ": ", and nothing is escaped for HTML.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -9,14 +9,14 @@
  * where no bracket is open.
  */
 #define _GNU_SOURCE                         /* memmem, memrchr */
-#include "model/jinja_ast.h"
+#include "model/jinja_compile.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/jinja_text.h"
 
-enum { TEMPLATE_MAX = 4 << 20, BRACKETS_MAX = 256 };
+enum { TEMPLATE_MAX = 1 << 20, BRACKETS_MAX = 256 };
 
 struct lexer {
     struct compiler *c;
@@ -47,7 +47,7 @@ static struct lexeme *add(struct lexer *l, enum lexeme_kind kind, const char *at
     struct compiler *c = l->c;
     if (c->n == l->cap) {
         size_t cap = l->cap ? 2 * l->cap : 256;
-        c->lex = pool_grow(c->pool, c->lex, l->cap * sizeof *c->lex, cap * sizeof *c->lex);
+        c->lex = pool_grow(c->scratch, c->lex, l->cap * sizeof *c->lex, cap * sizeof *c->lex);
         l->cap = cap;
     }
     move_mark(l, at);

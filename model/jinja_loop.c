@@ -159,7 +159,7 @@ static bool loop_len(struct interp *x, struct value *v, size_t *n) {
     return true;
 }
 
-const struct walk walk_loop = {loop_iter, NULL, loop_len};
+static const struct walk walk_loop = {loop_iter, NULL, loop_len};
 
 static bool loop_print(struct text *t, struct value *v, bool repr) {
     (void)repr;
@@ -176,14 +176,14 @@ static struct value *loop_call(struct interp *x, struct value *v, const struct c
                                                                : NULL;
     if (!iterable)
         return interp_fail(x, "loop() takes one argument");
-    if (!l->a->recursive)
+    if (!l->a->block->recursive)
         return interp_fail(x, "The loop must have the 'recursive' marker to be called "
                               "recursively.");
     return loop_recurse(x, l->a, l->up, iterable, l->depth0 + 1);
 }
 
-const struct type type_loop = {.name = "LoopContext", .attrs = loop_attrs, .walk = &walk_loop,
-                               .print = loop_print, .call = loop_call};
+static const struct type type_loop = {.name = "LoopContext", .attrs = loop_attrs,
+                                      .walk = &walk_loop, .print = loop_print, .call = loop_call};
 
 /* ---- for x in y if test ---- */
 struct tested {
@@ -228,8 +228,8 @@ static struct value *tested_items(struct interp *x, const struct ast *a, struct 
     struct iter *it = iter_new(x, next_tested, iterable);
     struct tested *t = pool_alloc(x->pool, sizeof *t);
     t->a = a;
-    t->act = activation_new(x, a->test_closure, up);
-    scope_enter(x, &a->test, t->act);
+    t->act = activation_new(x, a->block->test_closure, up);
+    scope_enter(x, &a->block->test, t->act);
     it->state = t;
     return value_of_iter(x, it);
 }
@@ -243,8 +243,8 @@ static int run_rounds(struct interp *x, const struct ast *a, struct activation *
         if (!assign(x, a->kid[FOR_TARGET], l->current, act))
             return -1;
         if (object)
-            *slot_of(act, a->special.loop) = object;
-        scope_enter(x, &a->scope, act);
+            *slot_of(act, a->block->special.loop) = object;
+        scope_enter(x, &a->block->scope, act);
         enum flow flow = exec(x, a->kid[FOR_BODY], act);
         if (flow == FLOW_FAIL)
             return -1;
@@ -257,7 +257,7 @@ static int run_rounds(struct interp *x, const struct ast *a, struct activation *
 
 enum flow loop_run(struct interp *x, const struct ast *a, struct activation *act,
                    struct value *iterable, int64_t depth0) {
-    struct activation *up = a->recursive ? act->up : act;
+    struct activation *up = a->block->recursive ? act->up : act;
     if (a->kid[FOR_TEST])
         iterable = tested_items(x, a, up, iterable);
     struct loop *l = pool_alloc(x->pool, sizeof *l);
@@ -266,26 +266,26 @@ enum flow loop_run(struct interp *x, const struct ast *a, struct activation *act
     if (!l->it)
         return FLOW_FAIL;
     struct value *object = NULL;
-    if (a->special.loop.slot >= 0) {
+    if (a->block->special.loop.slot >= 0) {
         object = pool_alloc(x->pool, sizeof *object);
         *object = (struct value){.type = &type_loop, .loop = l};
     }
     int rc = run_rounds(x, a, act, l, object);
     if (rc < 0)
         return FLOW_FAIL;
-    scope_leave(&a->scope, act);
+    scope_leave(&a->block->scope, act);
     if (rc || !a->kid[FOR_ELSE])
         return FLOW_NEXT;
-    scope_enter(x, &a->inner, act);
+    scope_enter(x, &a->block->other, act);
     enum flow flow = exec(x, a->kid[FOR_ELSE], act);
-    scope_leave(&a->inner, act);
+    scope_leave(&a->block->other, act);
     return flow;
 }
 
 struct value *loop_recurse(struct interp *x, const struct ast *a, struct activation *up,
                            struct value *iterable, int64_t depth0) {
     struct text t = {.x = x}, *before = x->out;
-    struct activation *act = activation_new(x, a->closure, up);
+    struct activation *act = activation_new(x, a->block->closure, up);
     if (!interp_enter(x))
         return NULL;
     x->out = &t;
@@ -302,13 +302,6 @@ struct macro {
     const struct ast *a;
     struct activation *up;
 };
-
-struct value *macro_new(struct interp *x, const struct ast *a, struct activation *up) {
-    struct value *v = pool_alloc(x->pool, sizeof *v);
-    *v = (struct value){.type = &type_macro, .macro = pool_alloc(x->pool, sizeof *v->macro)};
-    *v->macro = (struct macro){.a = a, .up = up};
-    return v;
-}
 
 static const char *macro_name(const struct ast *a) {
     return a->name ? a->name : "anonymous";
@@ -330,9 +323,9 @@ static bool bind_kwargs(struct interp *x, const struct ast *a, struct activation
     for (size_t i = 0; c->kw && i < c->kw->n; i++) {
         struct value *key = c->kw->entry[i].key;
         bool caller = key->str.len == 6 && memcmp(key->str.s, "caller", 6) == 0;
-        if (is_param(a, key, by_position) || (caller && a->special.caller.slot >= 0))
+        if (is_param(a, key, by_position) || (caller && a->block->special.caller.slot >= 0))
             continue;
-        if (a->special.kwargs.slot < 0)
+        if (a->block->special.kwargs.slot < 0)
             return interp_fail(x, caller ? "macro '%.60s' was invoked with two values for the "
                                            "special caller argument%.0s"
                                          : "macro '%.60s' takes no keyword argument '%.60s'",
@@ -340,22 +333,22 @@ static bool bind_kwargs(struct interp *x, const struct ast *a, struct activation
         if (!dict_set(x, rest, key, c->kw->entry[i].value))
             return false;
     }
-    if (a->special.kwargs.slot >= 0)
-        act->slot[a->special.kwargs.slot] = value_of_dict(x->pool, &type_dict, rest);
+    if (a->block->special.kwargs.slot >= 0)
+        act->slot[a->block->special.kwargs.slot] = value_of_dict(x->pool, &type_dict, rest);
     return true;
 }
 
 static bool bind_specials(struct interp *x, const struct ast *a, struct activation *act,
                           const struct call *c, size_t by_position) {
     struct value *caller = c->kw ? dict_get(c->kw, "caller", 6) : NULL;
-    if (a->special.caller.slot >= 0)
-        act->slot[a->special.caller.slot] =
+    if (a->block->special.caller.slot >= 0)
+        act->slot[a->block->special.caller.slot] =
             caller && !is_none(caller) ? caller
             : value_undefined(x, "No caller defined", NULL, value_cstr(x->pool, "caller"));
     if (!bind_kwargs(x, a, act, c, by_position))
         return false;
-    if (a->special.varargs.slot >= 0)
-        act->slot[a->special.varargs.slot] =
+    if (a->block->special.varargs.slot >= 0)
+        act->slot[a->block->special.varargs.slot] =
             value_seq(x->pool, &type_tuple, c->n > by_position ? c->pos + by_position : NULL,
                       c->n - by_position);
     else if (c->n > by_position)
@@ -367,9 +360,9 @@ static bool bind_specials(struct interp *x, const struct ast *a, struct activati
 struct activation *macro_enter(struct interp *x, const struct ast *a, struct activation *up,
                                const struct call *c) {
     const struct ast *params = a->kid[MACRO_PARAMS], *defaults = a->kid[MACRO_DEFAULTS];
-    struct activation *act = activation_new(x, a->closure, up);
+    struct activation *act = activation_new(x, a->block->closure, up);
     size_t by_position = MIN(c->n, (size_t)params->n);
-    scope_enter(x, &a->scope, act);
+    scope_enter(x, &a->block->scope, act);
     for (int i = 0; i < params->n; i++) {
         const struct ast *p = params->kid[i];
         act->slot[p->ref.slot] = (size_t)i < by_position ? c->pos[i]
@@ -443,5 +436,12 @@ static const struct function macro_attrs[] = {
     {"name", "", macro_get_name, FN_PROPERTY},
     {0},
 };
-const struct type type_macro = {
+static const struct type type_macro = {
     .name = "Macro", .attrs = macro_attrs, .print = macro_print, .call = macro_call};
+
+struct value *macro_new(struct interp *x, const struct ast *a, struct activation *up) {
+    struct value *v = pool_alloc(x->pool, sizeof *v);
+    *v = (struct value){.type = &type_macro, .macro = pool_alloc(x->pool, sizeof *v->macro)};
+    *v->macro = (struct macro){.a = a, .up = up};
+    return v;
+}

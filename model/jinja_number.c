@@ -6,7 +6,7 @@
  * also join and repeat sequences, str % formats. Python's integers have no end; here a result
  * beyond 64 bits is refused, never wrapped or turned into a float.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <float.h>
 #include <inttypes.h>

@@ -7,7 +7,7 @@
  * underscore in front, and methods that would change a list or a dict, are undefined too, and fail
  * when used.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <string.h>
 

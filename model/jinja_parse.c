@@ -7,7 +7,7 @@
  * operator, "not" looser than comparisons, ~ between + and *. Nesting and the height of trees are
  * bounded, because every later walk recurses.
  */
-#include "model/jinja_ast.h"
+#include "model/jinja_compile.h"
 
 #include <string.h>
 
@@ -50,7 +50,7 @@ static int is_not_in(struct interp *x, struct value *a, struct value *b) {
     return rc < 0 ? rc : !rc;
 }
 
-const struct operator operator_table[] = {
+static const struct operator operator_table[] = {
     {"+", LEX_ADD, LEVEL_SUM, value_add, value_pos, NULL},
     {"-", LEX_SUB, LEVEL_SUM, value_sub, value_neg, NULL},
     {"*", LEX_MUL, LEVEL_PRODUCT, value_mul, NULL, NULL},
@@ -108,9 +108,16 @@ const struct lexeme *parse_expect(struct compiler *c, enum lexeme_kind kind) {
 }
 
 /* ---- nodes ---- */
+static bool has_block(enum ast_kind kind) {
+    return kind == AST_FOR || kind == AST_MACRO || kind == AST_CALL_BLOCK ||
+           kind == AST_GENERATION || kind == AST_FILTER_BLOCK || kind == AST_SET_BLOCK ||
+           kind == AST_WITH;
+}
+
 struct ast *ast_new(struct compiler *c, enum ast_kind kind, const struct lexeme *at) {
     struct ast *a = pool_alloc(c->pool, sizeof *a);
     a->kind = kind;
+    a->block = has_block(kind) ? pool_alloc(c->pool, sizeof *a->block) : NULL;
     a->line = at->line;
     a->column = at->column;
     a->ref.slot = -1;

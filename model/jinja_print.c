@@ -7,7 +7,7 @@
  * shortest digits that read back as the same number, as repr does. What Python prints with an
  * address in memory (functions, generators) is refused.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -14,7 +14,7 @@
  * branches of an "if" are analysed one after the other from the same state, so what a branch adds
  * is taken back after it and merged at the end.
  */
-#include "model/jinja_ast.h"
+#include "model/jinja_compile.h"
 
 #include <string.h>
 
@@ -63,14 +63,14 @@ static struct name *name_of(struct scoper *s, const char *text) {
         struct name **old = s->slot;
         size_t n = s->slots;
         s->slots = n ? 2 * n : 256;
-        s->slot = pool_alloc(s->c->pool, s->slots * sizeof *s->slot);
+        s->slot = pool_alloc(s->c->scratch, s->slots * sizeof *s->slot);
         for (size_t i = 0; i < n; i++)
             if (old[i])
                 *name_slot(s, old[i]->s, old[i]->len) = old[i];
     }
     struct name **at = name_slot(s, text, strlen(text));
     if (!*at) {
-        *at = pool_alloc(s->c->pool, sizeof **at);
+        *at = pool_alloc(s->c->scratch, sizeof **at);
         **at = (struct name){.s = text, .len = strlen(text)};
         s->names++;
     }
@@ -88,7 +88,7 @@ static void push_symbol(struct scoper *s, struct symbol *y) {
 
 static struct symbol *define(struct scoper *s, struct name *n, enum load_action action,
                              struct symbol *outer) {
-    struct symbol *y = pool_alloc(s->c->pool, sizeof *y);
+    struct symbol *y = pool_alloc(s->c->scratch, sizeof *y);
     *y = (struct symbol){.name = n, .frame = s->frame, .action = action, .outer = outer,
                          .slot = s->frame->closure->slots++};
     push_symbol(s, y);
@@ -105,7 +105,8 @@ static void set_stored(struct scoper *s, struct symbol *y) {
     y->stored = true;
     if (s->logged == s->log_cap) {
         size_t cap = s->log_cap ? 2 * s->log_cap : 64;
-        s->log = pool_grow(s->c->pool, s->log, s->log_cap * sizeof *s->log, cap * sizeof *s->log);
+        s->log = pool_grow(s->c->scratch, s->log, s->log_cap * sizeof *s->log,
+                           cap * sizeof *s->log);
         s->log_cap = cap;
     }
     s->log[s->logged++] = y;
@@ -202,7 +203,7 @@ static void branch_end(struct scoper *s, struct symbol **mark, size_t log_mark,
     s->frame->last = mark;
     uncover(b->made);
     b->nstored = s->logged - log_mark;
-    b->stored = pool_alloc(s->c->pool, b->nstored * sizeof *b->stored);
+    b->stored = pool_alloc(s->c->scratch, b->nstored * sizeof *b->stored);
     for (size_t i = 0; i < b->nstored; i++) {
         b->stored[i] = s->log[log_mark + i];
         b->stored[i]->stored = false;
@@ -395,9 +396,9 @@ static bool resolve_inner(struct scoper *s, struct ast *a, struct ast *first, st
     s->soft = false;
     analyse(s, first);
     analyse(s, second);
-    a->special.captured = capture_slot(s, capture);
+    a->block->special.captured = capture_slot(s, capture);
     bool ok = (!first || resolve(s, first)) && (!second || resolve(s, second));
-    frame_close(s, outer, &a->scope);
+    frame_close(s, outer, &a->block->scope);
     s->soft = before;
     return ok;
 }
@@ -429,18 +430,18 @@ static bool resolve_macro(struct scoper *s, struct ast *a) {
         return false;
     if (a->kind == AST_MACRO)
         a->ref = ref_to(s, name_of(s, a->name)->top);
-    a->closure = closure_new(s, outer->closure);
-    frame_open(s, &f, a->closure);
+    a->block->closure = closure_new(s, outer->closure);
+    frame_open(s, &f, a->block->closure);
     s->soft = false;
     analyse_params(s, a->kid[MACRO_PARAMS]);
-    a->special.caller = special_param(s, names[0], used & 1);
-    a->special.kwargs = special_param(s, names[1], used & 2);
-    a->special.varargs = special_param(s, names[2], used & 4);
+    a->block->special.caller = special_param(s, names[0], used & 1);
+    a->block->special.kwargs = special_param(s, names[1], used & 2);
+    a->block->special.varargs = special_param(s, names[2], used & 4);
     analyse(s, a->kid[MACRO_DEFAULTS]);
     analyse(s, a->kid[MACRO_BODY]);
     bool ok = resolve(s, a->kid[MACRO_PARAMS]) && resolve(s, a->kid[MACRO_DEFAULTS]) &&
               resolve(s, a->kid[MACRO_BODY]);
-    frame_close(s, outer, &a->scope);
+    frame_close(s, outer, &a->block->scope);
     s->soft = before;
     return ok;
 }
@@ -448,12 +449,12 @@ static bool resolve_macro(struct scoper *s, struct ast *a) {
 /* The test of a loop is a generator: a function with the target as its variable. */
 static bool resolve_loop_test(struct scoper *s, struct ast *a) {
     struct frame f, *outer = s->frame;
-    a->test_closure = closure_new(s, outer->closure);
-    frame_open(s, &f, a->test_closure);
+    a->block->test_closure = closure_new(s, outer->closure);
+    frame_open(s, &f, a->block->test_closure);
     analyse_params(s, a->kid[FOR_TEST_TARGET]);
     analyse(s, a->kid[FOR_TEST]);
     bool ok = resolve(s, a->kid[FOR_TEST_TARGET]) && resolve(s, a->kid[FOR_TEST]);
-    frame_close(s, outer, &a->test);
+    frame_close(s, outer, &a->block->test);
     return ok;
 }
 
@@ -465,20 +466,20 @@ static bool resolve_loop(struct scoper *s, struct ast *a) {
     s->soft = false;
     if (ok && a->kid[FOR_TEST])
         ok = resolve_loop_test(s, a);
-    if (a->recursive)
-        a->closure = closure = closure_new(s, closure);
+    if (a->block->recursive)
+        a->block->closure = closure = closure_new(s, closure);
     frame_open(s, &f, closure);
-    a->special.loop.slot = -1;
-    if (a->recursive || undeclared(a->kid[FOR_BODY], loop, 1))
-        a->special.loop = ref_to(s, note_param(s, "loop"));
+    a->block->special.loop.slot = -1;
+    if (a->block->recursive || undeclared(a->kid[FOR_BODY], loop, 1))
+        a->block->special.loop = ref_to(s, note_param(s, "loop"));
     analyse_params(s, a->kid[FOR_TARGET]);
     analyse(s, a->kid[FOR_BODY]);
     ok = ok && resolve(s, a->kid[FOR_TARGET]) && resolve(s, a->kid[FOR_BODY]);
-    frame_close(s, outer, &a->scope);
+    frame_close(s, outer, &a->block->scope);
     frame_open(s, &f, closure);
     analyse(s, a->kid[FOR_ELSE]);
     ok = ok && (!a->kid[FOR_ELSE] || resolve(s, a->kid[FOR_ELSE]));
-    frame_close(s, outer, &a->inner);
+    frame_close(s, outer, &a->block->other);
     s->soft = before;
     return ok;
 }

@@ -6,7 +6,7 @@
  * look at their arguments and their input when the first item is asked for. An attribute is a
  * path, "function.name" or 0, walked item by item; sorting and comparing ignore case unless told.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,7 +6,7 @@
  * and prefix. Zeros of a width count with their separators, as Python does it: format(1234, "08,")
  * is 0,001,234 and one longer than asked, because a separator never comes first.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <inttypes.h>
 #include <math.h>

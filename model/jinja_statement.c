@@ -4,7 +4,7 @@
  *
  * Tags that need other templates or change escaping are rows without a parser and refused by name.
  */
-#include "model/jinja_ast.h"
+#include "model/jinja_compile.h"
 
 #include <string.h>
 
@@ -140,11 +140,11 @@ static struct ast *parse_for(struct compiler *c, const struct lexeme *at) {
             return NULL;
         kid[FOR_TEST_TARGET] = copy_target(c, kid[FOR_TARGET]);
     }
-    a->recursive = parse_skip_name(c, "recursive");
+    a->block->recursive = parse_skip_name(c, "recursive");
     int outside = c->loops;
-    c->loops = a->recursive ? 1 : outside + 1;
+    c->loops = a->block->recursive ? 1 : outside + 1;
     kid[FOR_BODY] = parse_body(c, "for", ends);
-    c->loops = a->recursive ? 0 : outside;
+    c->loops = a->block->recursive ? 0 : outside;
     if (kid[FOR_BODY] && parse_is_name(parse_next(c), "else")) {
         kid[FOR_ELSE] = parse_body(c, "for", last);
         if (!kid[FOR_ELSE])

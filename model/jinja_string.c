@@ -7,7 +7,7 @@
  * is escaped.
  */
 #define _GNU_SOURCE                         /* memmem, memrchr */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <string.h>
 

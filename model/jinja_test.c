@@ -2,7 +2,7 @@
  *
  * jinja_test.c — the tests of "x is test", and of select and its relatives.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  * A list or dict never changes here, so copies are the values themselves. Methods of str are in
  * jinja_string.c; loop, macro and the objects that globals make are where they are made.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <math.h>
 #include <string.h>

@@ -7,7 +7,7 @@
  * whatever may be large asks interp_room before. Under AddressSanitizer each piece is a chunk of
  * its own, so that an overrun is seen.
  */
-#include "model/jinja_value.h"
+#include "model/jinja_type.h"
 
 #include <string.h>
 

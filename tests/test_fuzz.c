@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * test_fuzz.c — plays the corpus of every fuzz target back, whole and damaged: cut at every length,
- * or in steps where that is too many, and with single bytes changed. What `make fuzz` finds is added
- * there.
+ * test_fuzz.c — plays the corpus of every fuzz target back, whole and damaged: cut at every
+ * length, or in steps where that is too many, and with single bytes changed. What `make fuzz`
+ * finds is added there.
  */
 #include "tests/helper.h"
 

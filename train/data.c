@@ -317,13 +317,13 @@ static void hash_seq(struct sha *h, const struct seq *s) {
 static void warn_notes(const struct loader *l) {
     enum { MOST = 20 };
     const struct dataset *d = l->d;
-    const struct data_note *cut = d->notes;
-    int named = 0;
-    while (cut < d->notes + d->nnotes && cut->fate == DATA_REFUSED)
+    int named = 0, cut = 0;
+    while (cut < d->nnotes && d->notes[cut].fate == DATA_REFUSED)
         cut++;
     if (d->dropped || d->truncated)
         log_warn("max_length %d: of %d rows %d dropped and %d truncated (first: %s:%d)",
-                 l->o->max_length, d->rows, d->dropped, d->truncated, cut->file, cut->line);
+                 l->o->max_length, d->rows, d->dropped, d->truncated, d->notes[cut].file,
+                 d->notes[cut].line);
     if (d->refused)
         log_warn("on_bad_row skip: of %d rows %d refused:", d->rows, d->refused);
     for (int i = 0; i < d->nnotes && named < MOST; i++) {

@@ -3,11 +3,11 @@
 #
 # tests/fuzz/run.sh [SECONDS [TARGET ...]]   libFuzzer on every parser, 60 s each unless said.
 # Needs clang with its libFuzzer (Debian: clang). New inputs are kept in build/fuzz/corpus, what
-# fails in build/fuzz/crash-*: add it to tests/fuzz/corpus/TARGET, where make test plays it back.
+# fails in build/fuzz/TARGET-*: add it to tests/fuzz/corpus/TARGET, where make test plays it back.
 cd "$(dirname "$0")/../.." || exit 1
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- safetensors tokenizer hf_config yaml jsonl
+[ $# -gt 0 ] || set -- $(ls tests/fuzz/corpus)     # a folder for each row of fuzz_targets
 command -v clang > /dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 2; }
 
 pkgs='openblas gsl yaml-0.1 jansson libpcre2-8 libutf8proc libcrypto'
@@ -31,7 +31,9 @@ for c in model/*.c model/ops/*.c model/arch/*.c ckpt/*.c train/*.c attrib/*.c; d
     mkdir -p "$(dirname "$o")"
     clang $flags -fsanitize=fuzzer-no-link -c -o "$o" "$c" || exit 1
 done
-clang $flags -fsanitize=fuzzer -o build/fuzz/fuzz tests/fuzz/fuzz.c $objects \
+rm -f build/fuzz/libkeel.a
+ar rcs build/fuzz/libkeel.a $objects || exit 1      # links what the targets use, and no more
+clang $flags -fsanitize=fuzzer -o build/fuzz/fuzz tests/fuzz/fuzz.c build/fuzz/libkeel.a \
     $(pkg-config --define-variable=GSL_CBLAS_LIB=-lopenblas --libs $pkgs) \
     "$(gcc -print-file-name=libgomp.so)" -lm || exit 1
 
@@ -41,7 +43,7 @@ for target; do
     echo "== $target, $seconds s"
     KEEL_FUZZ=$target UBSAN_OPTIONS=print_stacktrace=1 build/fuzz/fuzz -max_total_time="$seconds" \
         -timeout=10 -rss_limit_mb=4096 -max_len=8192 -print_final_stats=1 \
-        -artifact_prefix="build/fuzz/crash-$target-" "build/fuzz/corpus/$target" \
+        -artifact_prefix="build/fuzz/$target-" "build/fuzz/corpus/$target" \
         "tests/fuzz/corpus/$target" > "build/fuzz/$target.log" 2>&1
     if [ $? -ne 0 ]; then
         status=1

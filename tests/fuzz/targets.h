@@ -430,8 +430,8 @@ static const struct fuzz_target {
 } fuzz_targets[] = {
     {"safetensors", fuzz_safetensors, 400}, {"index", fuzz_index, 20},
     {"units", fuzz_units, 60},              {"cert", fuzz_cert, 20},
-    {"tokenizer", fuzz_tokenizer, 10},      {"tokenizer_config", fuzz_tokenizer_config, 10},
-    {"chat", fuzz_chat, 60},                {"hf_config", fuzz_hf_config, 60},
+    {"tokenizer", fuzz_tokenizer, 20},      {"tokenizer_config", fuzz_tokenizer_config, 10},
+    {"chat", fuzz_chat, 100},               {"hf_config", fuzz_hf_config, 60},
     {"yaml", fuzz_yaml, 60},                {"jsonl", fuzz_jsonl, 20},
 };
 #endif
