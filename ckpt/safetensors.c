@@ -140,10 +140,14 @@ struct st *st_open(const char *path, struct err *e) {
     for (int i = 7; i >= 0; i--)
         n = n << 8 | st->map[i];
     if (n > ST_HEADER_MAX) {
-        bool lfs = st->size > 20 && memcmp(st->map, "version https://git-", 20) == 0;
+        const bool lfs = st->size > 20 && memcmp(st->map, "version https://git-", 20) == 0;
+        bool text = true;
+        for (int i = 0; i < 8; i++)
+            text = text && (st->map[i] >= ' ' || st->map[i] == '\n') && st->map[i] < 0x7F;
         err_set(e, "%s: header too large: %llu bytes, expected at most %u%s", path,
                 (unsigned long long)n, ST_HEADER_MAX,
-                lfs ? " (hint: this is a Git LFS pointer, run: git lfs pull)" : "");
+                lfs ? " (hint: this is a Git LFS pointer, run: git lfs pull)"
+                : text ? " (hint: this is a text file)" : "");
         goto fail;
     }
     if (n > st->size - 8) {

@@ -57,8 +57,13 @@ static int equal_range(const struct value *a, const struct value *b) {
 }
 
 int value_equal(struct interp *x, struct value *a, struct value *b) {
-    if (is_str(a) && is_str(b))
-        return a->str.len == b->str.len && memcmp(a->str.s, b->str.s, a->str.len) == 0;
+    if (is_str(a) && is_str(b)) {
+        if (a->str.len != b->str.len)
+            return 0;
+        if (a->str.len > 64 && x && !interp_charge(x, a->str.len / 64))
+            return -1;
+        return memcmp(a->str.s, b->str.s, a->str.len) == 0;
+    }
     if (is_number(a) && is_number(b))
         return exact(a) == exact(b);
     if (a->type != b->type && !(is_tuple(a) && is_tuple(b)))

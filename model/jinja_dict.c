@@ -35,6 +35,8 @@ static uint64_t hash_float(double f) {
 
 static bool hash_at(struct interp *x, const struct value *v, uint64_t *out, int depth) {
     if (is_str(v)) {
+        if (!interp_charge(x, v->str.len / 64))
+            return false;
         *out = hash_bytes(v->str.s, v->str.len);
     } else if (is_integral(v)) {
         *out = mix((uint64_t)v->i);

@@ -213,7 +213,7 @@ FILTER(wordcount) {
     (void)a;
     struct value *s = value_to_str(x, self);
     int64_t words = 0;
-    if (!s || !interp_charge(x, s->str.len / 64))
+    if (!s || !interp_charge(x, s->str.len / 16))
         return NULL;
     bool inside = false;
     for (const char *p = s->str.s; p < s->str.s + s->str.len;) {

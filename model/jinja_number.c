@@ -290,6 +290,8 @@ struct value *round_to(struct interp *x, struct value *v, int64_t digits) {
         return value_float(x->pool, copysign(0, v->f));
     double r;
     if (digits < 0) {
+        if (!interp_charge(x, 64))          // a thousand digits
+            return NULL;
         r = round_tens(v->f, (int)-digits);
     } else {
         char b[700];

@@ -9,6 +9,7 @@
  */
 #include "model/jinja_type.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -65,16 +66,27 @@ static bool next_decimal(char *s) {
     return false;
 }
 
-/* d.ddde+XX with the fewest digits that read back as f. Below a power of two doubles lie twice as
+/* d.ddde+XX with so many digits; does it read back as f? Below a power of two doubles lie twice as
  * close, so the nearest decimal may miss it where the one above hits. */
+static bool reads_back(double f, int digits, bool power, char out[FLOAT_REPR]) {
+    snprintf(out, FLOAT_REPR, "%.*e", digits - 1, f);
+    return strtod(out, NULL) == f || (power && next_decimal(out) && strtod(out, NULL) == f);
+}
+
+/* The fewest digits that read back as f. A decimal of up to 15 digits survives as a normal double,
+ * so where 15 do, the fewest are those without the zeros behind. */
 static void shortest(double f, char out[FLOAT_REPR]) {
-    int exponent;
+    int exponent, digits = fabs(f) < DBL_MIN ? 1 : 15;
     bool power = fabs(frexp(f, &exponent)) == 0.5;
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(out, FLOAT_REPR, "%.*e", digits - 1, f);
-        if (strtod(out, NULL) == f || (power && next_decimal(out) && strtod(out, NULL) == f))
-            return;
-    }
+    while (digits < 17 && !reads_back(f, digits, power, out))
+        digits++;
+    if (digits == 17)
+        reads_back(f, digits, power, out);
+    char *e = strchr(out, 'e'), *end = e;
+    while (digits == 15 && end[-1] == '0')
+        end--;
+    end -= end[-1] == '.';
+    memmove(end, e, strlen(e) + 1);
 }
 
 void float_repr(double f, char out[FLOAT_REPR]) {

@@ -262,51 +262,75 @@ static void analyse_if(struct scoper *s, const struct ast *a) {
     merge(s, all, 3);
 }
 
+static void analyse_name(struct scoper *s, const struct ast *a) {
+    if (a->use == NAME_LOAD)
+        note_load(s, a->name);
+    else if (a->use == NAME_STORE)
+        note_store(s, a->name);
+    else
+        note_param(s, a->name);
+}
+
+static void analyse_nsref(struct scoper *s, const struct ast *a) {
+    note_load(s, a->name);
+}
+
+static void analyse_macro(struct scoper *s, const struct ast *a) {
+    note_store(s, a->name);
+}
+
+static void analyse_set(struct scoper *s, const struct ast *a) {
+    analyse(s, a->kid[1]);
+    analyse(s, a->kid[0]);
+}
+
+/* Of statements with a scope of their own, what belongs to the one around. */
+static void analyse_set_block(struct scoper *s, const struct ast *a) {
+    analyse(s, a->kid[0]);
+}
+
+static void analyse_for(struct scoper *s, const struct ast *a) {
+    analyse(s, a->kid[FOR_ITER]);
+}
+
+static void analyse_call_block(struct scoper *s, const struct ast *a) {
+    analyse(s, a->kid[MACRO_CALL]);
+}
+
+static void analyse_filter_block(struct scoper *s, const struct ast *a) {
+    analyse(s, a->kid[1]);
+}
+
+static void analyse_with(struct scoper *s, const struct ast *a) {
+    analyse(s, a->kid[WITH_VALUES]);
+}
+
+static void analyse_generation(struct scoper *s, const struct ast *a) {
+    (void)s, (void)a;
+}
+
+/* No row: all that is below. */
+static void (*const analysers[AST_KINDS])(struct scoper *s, const struct ast *a) = {
+    [AST_NAME] = analyse_name,
+    [AST_NSREF] = analyse_nsref,
+    [AST_IF] = analyse_if,
+    [AST_MACRO] = analyse_macro,
+    [AST_SET] = analyse_set,
+    [AST_SET_BLOCK] = analyse_set_block,
+    [AST_FOR] = analyse_for,
+    [AST_CALL_BLOCK] = analyse_call_block,
+    [AST_FILTER_BLOCK] = analyse_filter_block,
+    [AST_WITH] = analyse_with,
+    [AST_GENERATION] = analyse_generation,
+};
+
 static void analyse(struct scoper *s, const struct ast *a) {
     if (!a)
         return;
-    switch (a->kind) {
-    case AST_NAME:
-        if (a->use == NAME_LOAD)
-            note_load(s, a->name);
-        else if (a->use == NAME_STORE)
-            note_store(s, a->name);
-        else
-            note_param(s, a->name);
-        break;
-    case AST_NSREF:
-        note_load(s, a->name);
-        break;
-    case AST_IF:
-        analyse_if(s, a);
-        break;
-    case AST_MACRO:
-        note_store(s, a->name);
-        break;
-    case AST_SET:
-        analyse(s, a->kid[1]);
-        analyse(s, a->kid[0]);
-        break;
-    case AST_FOR:                           // the rest is a scope of its own
-        analyse(s, a->kid[FOR_ITER]);
-        break;
-    case AST_CALL_BLOCK:
-        analyse(s, a->kid[MACRO_CALL]);
-        break;
-    case AST_GENERATION:
-        break;
-    case AST_FILTER_BLOCK:
-        analyse(s, a->kid[1]);
-        break;
-    case AST_WITH:
-        analyse(s, a->kid[WITH_VALUES]);
-        break;
-    case AST_SET_BLOCK:
-        analyse(s, a->kid[0]);
-        break;
-    default:
+    if (analysers[a->kind])
+        analysers[a->kind](s, a);
+    else
         analyse_kids(s, a);
-    }
 }
 
 /* ---- special names ---- */
@@ -489,35 +513,40 @@ static bool resolve_with(struct scoper *s, struct ast *a) {
            resolve_inner(s, a, a->kid[WITH_TARGETS], a->kid[WITH_BODY], NULL);
 }
 
+static bool resolve_set_block(struct scoper *s, struct ast *a) {
+    return resolve(s, a->kid[0]) && resolve_inner(s, a, a->kid[2], a->kid[1], a->kid[1]);
+}
+
+static bool resolve_filter_block(struct scoper *s, struct ast *a) {
+    return resolve_inner(s, a, a->kid[0], a->kid[1], a->kid[1]);
+}
+
+static bool resolve_name(struct scoper *s, struct ast *a) {
+    a->ref = ref_to(s, name_of(s, a->name)->top);
+    return true;
+}
+
+/* No row: all that is below. */
+static bool (*const resolvers[AST_KINDS])(struct scoper *s, struct ast *a) = {
+    [AST_NAME] = resolve_name,
+    [AST_NSREF] = resolve_name,
+    [AST_IF] = resolve_soft,
+    [AST_COND] = resolve_soft,
+    [AST_FILTER] = resolve_function,
+    [AST_TEST] = resolve_function,
+    [AST_MACRO] = resolve_macro,
+    [AST_CALL_BLOCK] = resolve_macro,
+    [AST_GENERATION] = resolve_macro,
+    [AST_FOR] = resolve_loop,
+    [AST_WITH] = resolve_with,
+    [AST_SET_BLOCK] = resolve_set_block,
+    [AST_FILTER_BLOCK] = resolve_filter_block,
+};
+
 static bool resolve(struct scoper *s, struct ast *a) {
     if (!a)
         return true;
-    switch (a->kind) {
-    case AST_NAME:
-    case AST_NSREF:
-        a->ref = ref_to(s, name_of(s, a->name)->top);
-        return true;
-    case AST_IF:
-    case AST_COND:
-        return resolve_soft(s, a);
-    case AST_FILTER:
-    case AST_TEST:
-        return resolve_function(s, a);
-    case AST_MACRO:
-    case AST_CALL_BLOCK:
-    case AST_GENERATION:
-        return resolve_macro(s, a);
-    case AST_FOR:
-        return resolve_loop(s, a);
-    case AST_WITH:
-        return resolve_with(s, a);
-    case AST_SET_BLOCK:
-        return resolve(s, a->kid[0]) && resolve_inner(s, a, a->kid[2], a->kid[1], a->kid[1]);
-    case AST_FILTER_BLOCK:
-        return resolve_inner(s, a, a->kid[0], a->kid[1], a->kid[1]);
-    default:
-        return resolve_kids(s, a);
-    }
+    return resolvers[a->kind] ? resolvers[a->kind](s, a) : resolve_kids(s, a);
 }
 
 bool compile_scopes(struct compiler *c, struct jinja *j) {

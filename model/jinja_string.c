@@ -52,7 +52,7 @@ static struct value *map_case(struct interp *x, struct value *v, enum mapping fi
     const char *end = v->str.s + v->str.len;
     for (const char *p = v->str.s; p < end && !t.over; utf8_get(&p))
         add_mapped(&t, v, p, p == v->str.s ? first : rest);
-    return interp_charge(x, v->str.len / 16) ? finish(&t, v) : NULL;
+    return interp_charge(x, v->str.len / 8) ? finish(&t, v) : NULL;
 }
 
 METHOD(lower) {
@@ -322,15 +322,22 @@ static struct value *strip_ends(struct interp *x, struct value *self, struct val
     struct value *set = NULL;
     if (chars && !is_none(chars) && !want_str(x, chars, "strip", &set))
         return NULL;
+    size_t cost = set ? set->str.len / 8 : 0;
     if (!interp_charge(x, self->str.len / 64))
         return NULL;
     const char *s = self->str.s, *end = s + self->str.len, *p;
-    while ((ends & LEFT) && s < end && (p = s, in_set(utf8_get(&p), set)))
+    while ((ends & LEFT) && s < end && (p = s, in_set(utf8_get(&p), set))) {
+        if (!interp_charge(x, cost))
+            return NULL;
         s = p;
-    while ((ends & RIGHT) && s < end && in_set(utf8_last(s, (size_t)(end - s)), set))
+    }
+    while ((ends & RIGHT) && s < end && in_set(utf8_last(s, (size_t)(end - s)), set)) {
+        if (!interp_charge(x, cost))
+            return NULL;
         do
             end--;
         while (((uint8_t)*end & 0xC0) == 0x80);
+    }
     return piece(x, self, s, (size_t)(end - s));
 }
 

@@ -246,6 +246,66 @@ static void files(void **state) {
 }
 
 /* A write that fails leaves the old bytes and no other file. */
+static void what_is_no_file_is_not_read(void **state) {
+    (void)state;
+    struct err e;
+    size_t n = 7;
+    char *pipe = xstrdup(test_path("pipe")), *link = xstrdup(test_path("dangling"));
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_null(file_read(pipe, &n, &e));                   // without waiting for a writer
+    assert_contains(e.msg, "pipe: expected a file, found a named pipe");
+    assert_null(file_read("/dev/zero", &n, &e));
+    assert_contains(e.msg, "/dev/zero: expected a file, found a device");
+    char *nothing = file_read("/dev/null", &n, &e);
+    assert_true(nothing && n == 0);
+    free(nothing);
+    assert_int_equal(symlink("nothing", link), 0);
+    assert_true(path_named(link) && !path_exists(link));
+    assert_false(path_named(test_path("absent")));
+    assert_null(file_read(link, &n, &e));
+    assert_contains(e.msg, "dangling: cannot open");
+
+    assert_ok(file_write(test_path("nul"), "ab\0c", 4, &e), &e);
+    assert_null(file_read_text(test_path("nul"), &e));
+    assert_contains(e.msg, "nul: expected text, found a NUL byte at byte 2");
+    assert_ok(file_write(test_path("nul"), "ab", 2, &e), &e);
+    char *text = file_read_text(test_path("nul"), &e);
+    assert_string_equal(text, "ab");
+    free(text);
+    free(pipe);
+    free(link);
+}
+
+static void lines_have_their_ends(void **state) {
+    (void)state;
+    struct err e;
+    struct str line = {0}, all = {0};
+    for (int i = 0; i < 9000; i++)                          // longer than what is read at a time
+        str_addc(&all, 'x');
+    str_addn(&all, "\n\na\0b\nend", 9);
+    assert_ok(file_write(test_path("lines"), all.s, all.len, &e), &e);
+    FILE *f = fopen(test_path("lines"), "rb");
+    assert_non_null(f);
+    assert_int_equal(line_read(f, &line, &e), 1);
+    assert_int_equal(line.len, 9001);
+    assert_int_equal(line.s[9000], '\n');
+    assert_int_equal(line_read(f, &line, &e), 1);
+    assert_string_equal(line.s, "\n");
+    assert_int_equal(line_read(f, &line, &e), 1);
+    assert_int_equal(line.len, 4);
+    assert_memory_equal(line.s, "a\0b\n", 5);
+    assert_int_equal(line_read(f, &line, &e), 1);
+    assert_string_equal(line.s, "end");
+    assert_int_equal(line_read(f, &line, &e), 0);
+    fclose(f);
+    f = fopen(test_dir(), "rb");
+    assert_int_equal(line_read(f, &line, &e), -1);
+    assert_contains(e.msg, "directory");
+    fclose(f);
+    str_release(&line);
+    str_release(&all);
+}
+
 static void writes_are_whole_or_nothing(void **state) {
     (void)state;
     struct err e = {0};
@@ -389,6 +449,8 @@ int main(void) {
         cmocka_unit_test(paths),
         cmocka_unit_test(files),
         cmocka_unit_test(same_paths_and_texts),
+        cmocka_unit_test(what_is_no_file_is_not_read),
+        cmocka_unit_test(lines_have_their_ends),
         cmocka_unit_test(writes_are_whole_or_nothing),
         cmocka_unit_test(removal_does_not_follow_links),
         cmocka_unit_test(integers),

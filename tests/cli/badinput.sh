@@ -36,7 +36,7 @@ bad() {
 # small COMMAND: bad in an address space of 1 GB, so that a large allocation fails; sanitizers need
 # more than that to start.
 small() {
-    if (ulimit -v 1000000; keel --version) > /dev/null 2>&1; then
+    if sh -c 'ulimit -v 1000000; keel --version; exit $?' > /dev/null 2>&1; then
         (ulimit -v 1000000; bad "$@")
     else
         bad "$@"

@@ -750,7 +750,7 @@ $ bad keel compare c.yaml compare.units=bad.jsonl
 ! keel: error: eval.harmful: bad.jsonl:1: prompt: expected a string or a list of messages
 ! keel: error: eval.task: none.jsonl: cannot open: No such file or directory
 ! keel: error: calibration.utility: bad.jsonl:1: expected a row for prompts with answers: {messages: [{role, content}, ...]} or {prompt, chosen, rejected} or {prompt, completion} or {instruction, input?, chosen, rejected} or {instruction, input?, output} or {text}; got {prompt}
-! keel: error: bad.jsonl: header too large: 8390326431219982971 bytes, expected at most 100000000
+! keel: error: bad.jsonl: header too large: 8390326431219982971 bytes, expected at most 100000000 (hint: this is a text file)
 + bad.jsonl
 + c.yaml
 + d.jsonl
