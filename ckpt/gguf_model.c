@@ -167,29 +167,6 @@ static void fill(const void *ctx, int64_t first, int64_t n, real *dst) {
 
 /* ---- tensors ---- */
 
-static int64_t side(const struct model_config *c, char code) {
-    const int64_t q = (int64_t)c->num_attention_heads * c->head_dim;
-    const int64_t k = (int64_t)c->num_key_value_heads * c->head_dim;
-    const struct {
-        char code;
-        int64_t value;
-    } sides[] = {
-        {'C', c->hidden_size}, {'V', c->vocab_size}, {'P', c->max_position_embeddings},
-        {'F', c->intermediate_size}, {'G', 2 * (int64_t)c->intermediate_size}, {'Q', q}, {'K', k},
-        {'X', q + 2 * k}, {'D', c->head_dim}, {'1', 1},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(sides); i++)
-        if (sides[i].code == code)
-            return sides[i].value;
-    BUG("gguf: no dimension '%c'", code);
-}
-
-static bool is_there(const struct model_config *c, const struct arch_param *p) {
-    return p->when == ALWAYS || (p->when == IF_UNTIED && !c->tie_word_embeddings)
-        || (p->when == IF_ATTENTION_BIAS && c->attention_bias)
-        || (p->when == IF_MLP_BIAS && c->mlp_bias);
-}
-
 /* The formats are data, so not printf's. */
 static void with_layer(char *buf, size_t n, const char *format, int layer) {
     const char *digits = strstr(format, "%d");
@@ -210,7 +187,7 @@ static const struct weight *find_weight(const struct gguf_model *m, const struct
         err_set(e, "%s: tensor %s is missing", m->dir, name);
         return NULL;
     }
-    const int64_t shape[] = {side(&m->cfg, p->rows), side(&m->cfg, p->cols)};
+    const int64_t shape[] = {model_side(&m->cfg, p->rows), model_side(&m->cfg, p->cols)};
     const struct tensor expected = tensor_view(NULL, p->cols == '1' ? 1 : 2, shape);
     tensor_shape_text(&expected, want, sizeof want);
     weight_shape_text(w->en, got, sizeof got);
@@ -245,7 +222,7 @@ static struct source describe(const struct gguf_model *m, const struct arch_para
         SLOTS(X)
 #undef X
     };
-    const int64_t rows = side(&m->cfg, p->rows), cols = side(&m->cfg, p->cols);
+    const int64_t rows = model_side(&m->cfg, p->rows), cols = model_side(&m->cfg, p->cols);
     const bool q = p->slot == SLOT_Q || p->slot == SLOT_Q_BIAS;
     const bool k = p->slot == SLOT_K || p->slot == SLOT_K_BIAS;
     const bool qkv = p->slot == SLOT_QKV || p->slot == SLOT_QKV_BIAS;
@@ -259,7 +236,7 @@ static struct source describe(const struct gguf_model *m, const struct arch_para
     if (q || qkv)
         s.scale = query_scale(m, layer);
     if (s.scale != 1)
-        s.scaled = side(&m->cfg, 'Q');
+        s.scaled = model_side(&m->cfg, 'Q');
     return s;
 }
 
@@ -287,7 +264,7 @@ static int add_param(struct gguf_model *m, struct gguf *g, const struct arch_par
 static int add_params(struct gguf_model *m, struct gguf *g, struct err *e) {
     for (int l = -1; l < m->cfg.num_hidden_layers; l++)
         for (const struct arch_param *p = m->arch->params; p->name; p++) {
-            if ((p->slot >= SLOT_FIRST_OF_LAYER) != (l >= 0) || !is_there(&m->cfg, p))
+            if ((p->slot >= SLOT_FIRST_OF_LAYER) != (l >= 0) || !model_has(&m->cfg, p))
                 continue;
             if (add_param(m, g, p, l, tensor_names[p->slot], e) != 0)
                 return -1;
@@ -459,13 +436,13 @@ static int check_fit(const struct gguf_model *m, struct err *e) {
     const int rotary = m->arch->rope ? rope_dim(&c->rope, c->head_dim) : 0;
     bool o_bias = false;
     for (const struct arch_param *p = m->arch->params; p->name; p++)
-        o_bias |= p->slot == SLOT_O_BIAS && is_there(c, p);
+        o_bias |= p->slot == SLOT_O_BIAS && model_has(c, p);
     if (c->hidden_act != m->to->act)
         return cannot(m, e, "hidden_act", m->to->act == ACT_SILU ? "computes silu alone"
                       : "computes the tanh form of gelu alone");
     if (o_bias && !(flags & O_BIAS))
         return cannot(m, e, "attention_bias", "has no bias behind attention");
-    if (flags & SQUARE && side(c, 'Q') != c->hidden_size)
+    if (flags & SQUARE && model_side(c, 'Q') != c->hidden_size)
         return cannot(m, e, "head_dim", "takes heads that fill hidden_size alone");
     if (m->arch->rope && (rotary < 2 || rotary % 2 || rotary > c->head_dim
                           || (rotary < c->head_dim && !(flags & PARTIAL))))

@@ -79,7 +79,7 @@ static int check_rope(const struct model_config *c, struct err *e) {
 
 /* ---- parameters ---- */
 
-static int64_t side(const struct model_config *c, char code) {
+int64_t model_side(const struct model_config *c, char code) {
     const int64_t q = (int64_t)c->num_attention_heads * c->head_dim;
     const int64_t k = (int64_t)c->num_key_value_heads * c->head_dim;
     switch (code) {
@@ -93,11 +93,11 @@ static int64_t side(const struct model_config *c, char code) {
     case 'X': return q + 2 * k;
     case 'D': return c->head_dim;
     case '1': return 1;
-    default: BUG("side: no dimension '%c'", code);
+    default: BUG("model_side: no dimension '%c'", code);
     }
 }
 
-static bool is_there(const struct model_config *c, const struct arch_param *p) {
+bool model_has(const struct model_config *c, const struct arch_param *p) {
     switch (p->when) {
     case ALWAYS: return true;
     case IF_UNTIED: return !c->tie_word_embeddings;
@@ -120,7 +120,8 @@ static void add_param(struct model *m, const struct arch_param *p, int layer) {
         .init_std = kind == SLOT_MATRIX ? m->cfg.initializer_range : 0,
         .init_value = kind == SLOT_NORM ? 1 - m->arch->norm_offset : 0,
         .t = tensor_view(NULL, p->cols == '1' ? 1 : 2,
-                         (int64_t[]){side(&m->cfg, p->rows), side(&m->cfg, p->cols)}),
+                         (int64_t[]){model_side(&m->cfg, p->rows),
+                                     model_side(&m->cfg, p->cols)}),
     };
     char *name = to->name;
     const size_t n = sizeof to->name;
@@ -143,14 +144,14 @@ static void add_params(struct model *m) {
         ;
     m->params = xcalloc((size_t)(n + 1) * SLOT_COUNT, sizeof *m->params);
     for (const struct arch_param *p = first; p < layers; p++)
-        if (is_there(&m->cfg, p))
+        if (model_has(&m->cfg, p))
             add_param(m, p, -1);
     for (int l = 0; l < n; l++)
         for (const struct arch_param *p = layers; p < end; p++)
-            if (is_there(&m->cfg, p))
+            if (model_has(&m->cfg, p))
                 add_param(m, p, l);
     for (const struct arch_param *p = end; p->name; p++)
-        if (is_there(&m->cfg, p))
+        if (model_has(&m->cfg, p))
             add_param(m, p, -1);
     m->params = xreallocarray(m->params, (size_t)m->nparams, sizeof *m->params);
     m->slots = xcalloc((size_t)(n + 1) * SLOT_COUNT, sizeof *m->slots);

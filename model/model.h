@@ -93,6 +93,9 @@ void model_copy_params(struct model *dst, const struct model *src);     /* same 
 
 struct param *model_param(const struct model *m, const char *name);     /* NULL if absent */
 struct param *model_layer_param(const struct model *m, int layer, const char *suffix);  /* BUG */
+/* The size behind a letter of struct arch_param; whether the tensor is there under the config. */
+int64_t model_side(const struct model_config *c, char code);
+bool model_has(const struct model_config *c, const struct arch_param *p);
 /* The tensor in a slot; layer -1 for those outside layers. NULL: the architecture has none. */
 struct param *model_slot(const struct model *m, int layer, enum slot slot);
 
